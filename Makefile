@@ -1,0 +1,42 @@
+# The commands of a checkout, for people and CI. Each calls cargo or a script of config/local; no logic here.
+# `make` alone lists them.
+
+SHELL := bash
+# Queries are checked against .sqlx, never against whatever DATABASE_URL points to.
+export SQLX_OFFLINE := true
+
+WITH_SERVICES := . .local/env &&
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long stop build lint clean-data
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## real texts through Kafka and the model into Postgres, with figures and SQL
+	@config/local/demo/run
+
+test: ## unit and integration tests against a real broker and database
+	@config/local/prepare tests
+	@$(WITH_SERVICES) cargo test --locked
+
+test-long: test ## the tests that take minutes, in addition
+	@$(WITH_SERVICES) cargo test --locked -- --ignored
+
+stop: ## ends what demo and test started; the data stays
+	@config/local/demo/stop
+	@config/local/services down
+
+build: ## the program, as demo and tests use it
+	@config/local/prerequisites
+	@cargo build --locked
+
+lint: ## format, clippy, dependencies, documentation
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	config/local/deny
+	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --document-private-items
+
+clean-data: ## stops everything and removes the local data; downloads stay
+	@config/local/demo/stop
+	@config/local/services clean

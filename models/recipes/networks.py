@@ -1,0 +1,215 @@
+"""The recipe's two networks: the BERT teacher read from the bge-small ONNX file, and the ALBERT student.
+
+The student is written out rather than imported so that its four quantised inputs are visible: the same module
+runs in float32 and, with `quantisation` set, computes what the int8 graphs compute.
+"""
+
+import math
+
+import numpy
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+from torch.nn import functional
+from transformers import BertConfig, BertForSequenceClassification
+
+VOCABULARY_SIZE = 30522
+HIDDEN_SIZE = 384
+HEADS = 12
+INTERMEDIATE_SIZE = 1536
+TEACHER_LAYERS = 12
+MAX_POSITIONS = 512
+NORM_EPSILON = 1e-12
+
+# 256 columns keep the int8 table at 7.8 MB, below the 10 MB a file may have.
+EMBEDDING_SIZE = 256
+PASSES = 6
+
+# Inputs of the layer's four integer products. One static scale each, shared by all passes.
+QUANTISED_SITES = ["attention", "attention_output", "ffn", "ffn_output"]
+
+# 7-bit weights: u8 x s8 products of two neighbours then fit in 16 bits on cores without VNNI.
+WEIGHT_LIMIT = 63
+
+
+def teacher_network():
+    """An untrained bge-small-shaped classifier. Eager attention: its backward pass is the fast one on a CPU."""
+    config = BertConfig(
+        vocab_size=VOCABULARY_SIZE,
+        hidden_size=HIDDEN_SIZE,
+        num_hidden_layers=TEACHER_LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=INTERMEDIATE_SIZE,
+        num_labels=3,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        classifier_dropout=0.1,
+    )
+    config._attn_implementation = "eager"
+    return BertForSequenceClassification(config)
+
+
+def load_bge(onnx_path):
+    """The teacher with the weights of bge-small-en-v1.5; pooler and classifier start untrained."""
+    network = teacher_network()
+    state = network.state_dict()
+    initializers = onnx.load(onnx_path).graph.initializer
+    weights = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in initializers}
+    # The export gives matrix products running numbers, six to a layer and in this order.
+    products = sorted((name for name in weights if "MatMul" in name), key=lambda name: int(name.split("_")[-1]))
+    order = [
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+        "attention.output.dense",
+        "intermediate.dense",
+        "output.dense",
+    ]
+    if len(products) != TEACHER_LAYERS * len(order):
+        raise ValueError(f"expected {TEACHER_LAYERS * len(order)} matrix products in `{onnx_path}`, found {len(products)}")
+    for index, name in enumerate(products):
+        layer, part = divmod(index, len(order))
+        state[f"bert.encoder.layer.{layer}.{order[part]}.weight"] = weights[name].T.contiguous()
+    for name, value in weights.items():
+        if "bert." + name in state:
+            state["bert." + name] = value
+    network.load_state_dict(state)
+    # Fine-tuning a few thousand frequent rows would shift them against all others, and costs a third of a step.
+    network.bert.embeddings.requires_grad_(False)
+    return network
+
+
+class _Rounded(torch.autograd.Function):
+    """Rounding whose gradient is that of the identity (straight-through estimator)."""
+
+    @staticmethod
+    def forward(context, values):
+        return values.round()
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient
+
+
+def quantised_weight(weight):
+    """Weight rounded to 7 bits, symmetric, one scale an output channel (a row of a torch Linear)."""
+    scale = weight.detach().abs().amax(dim=1, keepdim=True).clamp_min(1e-8) / WEIGHT_LIMIT
+    return _Rounded.apply(weight / scale).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT) * scale
+
+
+def quantised_activation(values, scale, zero_point):
+    """Values rounded to the unsigned 8-bit grid of one site."""
+    return (_Rounded.apply(values / scale).add(zero_point).clamp(0, 255) - zero_point) * scale
+
+
+class Albert(nn.Module):
+    """ALBERT: a factorised embedding, one layer applied `PASSES` times, and a pooled classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.word = nn.Embedding(VOCABULARY_SIZE, EMBEDDING_SIZE)
+        self.position = nn.Embedding(MAX_POSITIONS, EMBEDDING_SIZE)
+        self.token_type = nn.Embedding(2, EMBEDDING_SIZE)
+        self.embedding_norm = nn.LayerNorm(EMBEDDING_SIZE, eps=NORM_EPSILON)
+        self.projection = nn.Linear(EMBEDDING_SIZE, HIDDEN_SIZE)
+        self.attention = nn.Linear(HIDDEN_SIZE, 3 * HIDDEN_SIZE)
+        self.attention_output = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
+        self.attention_norm = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPSILON)
+        self.ffn = nn.Linear(HIDDEN_SIZE, INTERMEDIATE_SIZE)
+        self.ffn_output = nn.Linear(INTERMEDIATE_SIZE, HIDDEN_SIZE)
+        self.output_norm = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPSILON)
+        self.pooler = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
+        self.classifier = nn.Linear(HIDDEN_SIZE, 3)
+        # Site -> (scale, zero point). None: float. Empty tuple never occurs.
+        self.quantisation = None
+        # Site -> function called with the float input; used to collect ranges.
+        self.observer = None
+
+    def embed(self, input_ids, token_type_ids):
+        """Hidden states before the first pass."""
+        positions = torch.arange(input_ids.shape[1])
+        total = self.word(input_ids) + self.position(positions) + self.token_type(token_type_ids)
+        return self.projection(self.embedding_norm(total))
+
+    def product(self, site, values):
+        """The Linear of one site, in float or on the int8 grid."""
+        linear = getattr(self, site)
+        if self.observer is not None:
+            self.observer(site, values)
+        if self.quantisation is None:
+            return linear(values)
+        scale, zero_point = self.quantisation[site]
+        rounded = quantised_activation(values.float(), scale, zero_point)
+        return functional.linear(rounded, quantised_weight(linear.weight), linear.bias)
+
+    def layer(self, hidden, bias):
+        """One pass; `bias` is 0 for real tokens and very negative for padding, shape [batch, 1, 1, sequence]."""
+        batch, sequence, _ = hidden.shape
+        packed = self.product("attention", hidden).view(batch, sequence, 3, HEADS, HIDDEN_SIZE // HEADS)
+        query, key, value = packed.permute(2, 0, 3, 1, 4)
+        scores = query @ key.transpose(-1, -2) / math.sqrt(HIDDEN_SIZE // HEADS) + bias
+        context = (scores.softmax(-1).to(value.dtype) @ value).transpose(1, 2).reshape(batch, sequence, HIDDEN_SIZE)
+        attended = self.attention_norm(hidden + self.product("attention_output", context))
+        inner = functional.gelu(self.product("ffn", attended), approximate="tanh")
+        return self.output_norm(attended + self.product("ffn_output", inner))
+
+    def head(self, hidden):
+        """Logits from the first token."""
+        return self.classifier(torch.tanh(self.pooler(hidden[:, 0])))
+
+    def forward(self, input_ids, attention_mask):
+        """Hidden states of the embedding and of every pass, and the logits after every pass."""
+        bias = (1.0 - attention_mask[:, None, None, :].float()) * -10000.0
+        states = [self.embed(input_ids, torch.zeros_like(input_ids))]
+        for _ in range(PASSES):
+            states.append(self.layer(states[-1], bias))
+        return states, [self.head(state) for state in states[1:]]
+
+
+def albert_from_teacher(teacher):
+    """A student that starts from the teacher: principal components of its table, the mean of its middle layers."""
+    student = Albert()
+    state = {name.removeprefix("bert."): value for name, value in teacher.state_dict().items()}
+    table = state["embeddings.word_embeddings.weight"]
+    positions = state["embeddings.position_embeddings.weight"]
+    centred = table - table.mean(0)
+    components = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :EMBEDDING_SIZE]
+    middle = range(4, 8)
+
+    def mean(name):
+        return sum(state[f"encoder.layer.{index}.{name}"] for index in middle) / len(middle)
+
+    with torch.no_grad():
+        student.word.weight.copy_(centred @ components)
+        student.position.weight.copy_(positions @ components)
+        student.token_type.weight.zero_()
+        for kind in ("weight", "bias"):
+            parts = [mean(f"attention.self.{part}.{kind}") for part in ("query", "key", "value")]
+            getattr(student.attention, kind).copy_(torch.cat(parts))
+            getattr(student.attention_output, kind).copy_(mean(f"attention.output.dense.{kind}"))
+            getattr(student.attention_norm, kind).copy_(mean(f"attention.output.LayerNorm.{kind}"))
+            getattr(student.ffn, kind).copy_(mean(f"intermediate.dense.{kind}"))
+            getattr(student.ffn_output, kind).copy_(mean(f"output.dense.{kind}"))
+            getattr(student.output_norm, kind).copy_(mean(f"output.LayerNorm.{kind}"))
+            getattr(student.pooler, kind).copy_(state[f"pooler.dense.{kind}"])
+            getattr(student.classifier, kind).copy_(state[f"classifier.{kind}"])
+        fit_projection(student, state, table, positions)
+    return student
+
+
+def fit_projection(student, state, table, positions):
+    """Least squares: the projection that best restores the teacher's normalised embedding."""
+    rows = torch.arange(1000, VOCABULARY_SIZE, 3)
+    places = rows % 60
+    total = table[rows] + positions[places] + state["embeddings.token_type_embeddings.weight"][0]
+    wanted = functional.layer_norm(
+        total, (HIDDEN_SIZE,), state["embeddings.LayerNorm.weight"], state["embeddings.LayerNorm.bias"]
+    )
+    given = functional.layer_norm(student.word.weight[rows] + student.position.weight[places], (EMBEDDING_SIZE,))
+    given = torch.cat([given, torch.ones(len(given), 1)], 1)
+    # Normalised columns sum to zero; without the cut-off that direction gets weights that only float64 can cancel.
+    solution = numpy.linalg.lstsq(given.double().numpy(), wanted.double().numpy(), rcond=1e-4)[0]
+    solution = torch.from_numpy(solution).float()
+    student.projection.weight.copy_(solution[:EMBEDDING_SIZE].T)
+    student.projection.bias.copy_(solution[EMBEDDING_SIZE])

@@ -1,0 +1,207 @@
+//! `albertine stream`: puts records on a stream's topic, and looks at what is there.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail};
+use chrono::DateTime;
+use indicatif::{ProgressBar, ProgressStyle};
+use owo_colors::OwoColorize;
+use serde_json::{Map, Value};
+
+use super::{GlobalOptions, find_stream, runtime, wants_colour};
+use crate::{
+    config::resolved::{Config, StreamConfig},
+    decode::{Decoded, json, mapping::FieldPath},
+    source::{
+        file::{self, FileFormat},
+        kafka::{admin, peek, produce::RecordProducer},
+    },
+};
+
+/// How much of a text a line of the table shows, in characters.
+const EXCERPT: usize = 70;
+
+#[derive(Debug, clap::Args)]
+pub struct StreamArgs {
+    #[command(subcommand)]
+    command: StreamCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum StreamCommand {
+    /// Put the records of a file on a stream's topic
+    Produce(ProduceArgs),
+    /// Show a stream's newest records as its mapping sees them
+    Peek(PeekArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  albertine stream produce reviews reviews.jsonl
+  echo '{\"id\": \"r1\", \"text\": \"A fine kettle.\"}' | albertine stream produce reviews -
+
+The record's key is its id, so that all records of a document go to one partition. Ids come from where the
+stream's mapping says; where that is the key, from the field `--key-field` names.")]
+struct ProduceArgs {
+    /// The stream, by its name in the configuration
+    name: String,
+    /// The file, as JSON lines or CSV with a header; `-` for the standard input
+    file: PathBuf,
+    /// How the records are written [default: by the file's name]
+    #[arg(long, env = "ALBERTINE_STREAM_PRODUCE_FORMAT", value_enum)]
+    format: Option<FileFormat>,
+    /// Make the topic with this many partitions unless it is there
+    #[arg(long, env = "ALBERTINE_STREAM_PRODUCE_PARTITIONS", value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions: Option<i32>,
+    /// The field that becomes the key, for streams whose id is the record's key
+    #[arg(long, env = "ALBERTINE_STREAM_PRODUCE_KEY_FIELD", default_value = "id", value_name = "FIELD")]
+    key_field: String,
+    /// Records a second, to imitate live traffic [default: as fast as possible]
+    #[arg(long, env = "ALBERTINE_STREAM_PRODUCE_RATE", value_name = "RECORDS", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+}
+
+#[derive(Debug, clap::Args)]
+struct PeekArgs {
+    /// The stream, by its name in the configuration
+    name: String,
+    /// How many records
+    #[arg(long, env = "ALBERTINE_STREAM_PEEK_LIMIT", default_value_t = 20, value_name = "RECORDS")]
+    limit: usize,
+}
+
+pub fn run(global: &GlobalOptions, args: &StreamArgs) -> anyhow::Result<()> {
+    let config = global.load_config()?;
+    match &args.command {
+        StreamCommand::Produce(args) => produce(&config, args),
+        StreamCommand::Peek(args) => peek(&config, args),
+    }
+}
+
+fn produce(config: &Config, args: &ProduceArgs) -> anyhow::Result<()> {
+    let stream = find_stream(config, &args.name)?;
+    let (reader, name, size) = file::open(Some(&args.file))?;
+    if let Some(partitions) = args.partitions {
+        runtime()?.block_on(admin::ensure_topic(&config.kafka.client, &stream.topic, partitions))?;
+    }
+    let producer = RecordProducer::new(&config.kafka.client, &stream.topic).context("cannot start the producer")?;
+    let progress = progress_bar(size);
+    let reader = Box::new(progress.wrap_read(reader));
+    let format = args.format.or_else(|| file::format_of(Some(&args.file))).unwrap_or(FileFormat::Jsonl);
+    let started = Instant::now();
+    let (mut sent, mut bad) = (0_u32, 0_u64);
+    for record in file::records(reader, name, format) {
+        let record = match record {
+            Ok(record) => record,
+            Err(error) if error.is_one_record() => {
+                bad += 1;
+                progress.suspend(|| eprintln!("{error}"));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let key = key_of(stream, &record.fields, &args.key_field);
+        let value = serde_json::to_vec(&record.fields)?;
+        producer
+            .send(key.as_deref(), Some(&value))
+            .with_context(|| format!("cannot send the record of line {}", record.line))?;
+        sent += 1;
+        if let Some(rate) = args.rate {
+            let due = started + Duration::from_secs(1) * sent / rate;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    }
+    let counts = producer.finish().context("not all records were acknowledged")?;
+    progress.finish_and_clear();
+    let (acknowledged, failed) = (counts.acknowledged.load(Ordering::Relaxed), counts.failed.load(Ordering::Relaxed));
+    eprintln!("{acknowledged} records on topic `{}` in {:.1} s", stream.topic, started.elapsed().as_secs_f64());
+    if failed + bad > 0 {
+        bail!("{bad} records could not be read and {failed} were not acknowledged");
+    }
+    Ok(())
+}
+
+/// The id, where the record has one; a record without is rejected when it is read, with its place.
+fn key_of(stream: &StreamConfig, fields: &Map<String, Value>, key_field: &str) -> Option<String> {
+    let id = match &stream.mapping.id {
+        FieldPath::Key => fields.get(key_field)?.clone(),
+        FieldPath::Pointer(pointer) => Value::Object(fields.clone()).pointer(pointer)?.clone(),
+    };
+    match id {
+        Value::String(id) => Some(id),
+        Value::Number(id) => Some(id.to_string()),
+        _ => None,
+    }
+}
+
+fn progress_bar(size: Option<u64>) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match size {
+        Some(size) => (ProgressBar::new(size), "{wide_bar} {bytes}/{total_bytes} {eta}"),
+        None => (ProgressBar::new_spinner(), "{spinner} {bytes}"),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn peek(config: &Config, args: &PeekArgs) -> anyhow::Result<()> {
+    let stream = find_stream(config, &args.name)?;
+    let records = peek::newest(&config.kafka.client, &stream.topic, args.limit)
+        .with_context(|| format!("cannot read topic `{}`", stream.topic))?;
+    let mut out = std::io::stdout().lock();
+    let colour = wants_colour(&out);
+    if records.is_empty() {
+        writeln!(out, "topic `{}` holds no records", stream.topic)?;
+    }
+    for record in records {
+        let time = record
+            .timestamp_ms
+            .and_then(DateTime::from_timestamp_millis)
+            .map_or_else(|| "-".into(), |time| time.format("%F %T").to_string());
+        let place = format!("{:>3} {:>9}  {time}", record.partition, record.offset);
+        match json::decode(&stream.mapping, record.key.as_deref(), record.value.as_deref()) {
+            Ok(Decoded::Document(document)) => {
+                let attributes = &document.attributes;
+                let rating = attributes.rating.map_or_else(String::new, |rating| format!("  rating {rating}"));
+                let item = attributes.item.as_deref().map_or_else(String::new, |item| format!("  item {item}"));
+                let id = if colour { attributes.id.cyan().to_string() } else { attributes.id.clone() };
+                writeln!(out, "{place}  {id}{item}{rating}  {}", excerpt(&document.text))?;
+            }
+            Ok(Decoded::Deletion { id }) => writeln!(out, "{place}  {id}  deletes the document")?,
+            Err(rejection) if colour => writeln!(out, "{place}  {}", rejection.red())?,
+            Err(rejection) => writeln!(out, "{place}  would be rejected: {rejection}")?,
+        }
+    }
+    Ok(())
+}
+
+/// The beginning of a text on one line, without characters that could steer a terminal.
+fn excerpt(text: &str) -> String {
+    let mut excerpt: String =
+        text.chars().take(EXCERPT).map(|character| if character.is_control() { ' ' } else { character }).collect();
+    if text.chars().nth(EXCERPT).is_some() {
+        excerpt.push('…');
+    }
+    excerpt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excerpt_is_one_line_and_harmless() {
+        assert_eq!(excerpt("a\n\u{1b}[31mb"), "a  [31mb");
+        assert_eq!(excerpt(&"x".repeat(EXCERPT + 1)), format!("{}…", "x".repeat(EXCERPT)));
+    }
+}

@@ -1,0 +1,244 @@
+//! The configuration as written: every key, its type and its default. Nothing is checked here beyond that.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytesize::ByteSize;
+use figment::{
+    Figment,
+    providers::{Env, Format, Toml},
+};
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::{
+    resolved::{ConfigError, Problem},
+    secret::ClientSettings,
+};
+
+/// Prefix of the environment variables that set keys of the file.
+const ENVIRONMENT_PREFIX: &str = "ALBERTINE_";
+/// Between the parts of a key in such a variable. Variables without it are options of the command line.
+const ENVIRONMENT_SEPARATOR: &str = "__";
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileConfig {
+    #[serde(default)]
+    pub kafka: Kafka,
+    #[serde(default)]
+    pub postgres: Postgres,
+    #[serde(default)]
+    pub engine: Engine,
+    #[serde(default)]
+    pub metrics: Metrics,
+    #[serde(default)]
+    pub shutdown: Shutdown,
+    #[serde(default)]
+    pub models: BTreeMap<String, ModelEntry>,
+    #[serde(default)]
+    pub streams: BTreeMap<String, Stream>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kafka {
+    pub bootstrap_servers: String,
+    /// How long a fenced worker waits before it claims a partition again that it still believes its own.
+    #[serde(with = "humantime_serde")]
+    pub reclaim_delay: Duration,
+    pub client: ClientSettings,
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: "127.0.0.1:9092".into(),
+            // Twice librdkafka's heartbeat interval: by then the group has told a former member.
+            reclaim_delay: Duration::from_secs(6),
+            client: ClientSettings::default(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Postgres {
+    pub url: SecretString,
+    pub schema: String,
+    pub connections_max: NonZeroU32,
+    #[serde(with = "humantime_serde")]
+    pub statement_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub claim_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub rejections_retention: Duration,
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        Self {
+            url: "postgres://127.0.0.1/albertine".into(),
+            schema: "albertine".into(),
+            connections_max: NonZeroU32::MIN.saturating_add(7),
+            statement_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            claim_timeout: Duration::from_secs(60),
+            rejections_retention: Duration::from_secs(90 * 24 * 3600),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engine {
+    pub onnxruntime_library: Option<PathBuf>,
+    /// `None`: one a core.
+    pub sessions: Option<NonZeroUsize>,
+    pub group_tokens_max: NonZeroUsize,
+    pub queue_tokens_max: NonZeroUsize,
+    pub tokenizer_threads: NonZeroUsize,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        let size = |size: usize| NonZeroUsize::MIN.saturating_add(size - 1);
+        Self {
+            onnxruntime_library: None,
+            sessions: None,
+            group_tokens_max: size(512),
+            queue_tokens_max: size(65_536),
+            tokenizer_threads: size(1),
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        // Kubernetes kills after 30 s.
+        Self { deadline: Duration::from_secs(20) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelEntry {
+    pub path: PathBuf,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stream {
+    pub topic: String,
+    #[serde(default)]
+    pub format: RecordFormat,
+    /// `earliest`, `latest`, or an RFC 3339 time.
+    #[serde(default = "earliest")]
+    pub start: String,
+    pub models: Vec<String>,
+    /// The consumer group; `albertine.<stream>` unless given.
+    pub group: Option<String>,
+    pub fields: Fields,
+    #[serde(default = "text_bytes_max")]
+    pub text_bytes_max: ByteSize,
+    #[serde(default = "in_flight_documents_max")]
+    pub in_flight_documents_max: NonZeroUsize,
+    #[serde(default = "in_flight_bytes_max")]
+    pub in_flight_bytes_max: ByteSize,
+    #[serde(default = "batch_documents_max")]
+    pub batch_documents_max: NonZeroUsize,
+}
+
+fn earliest() -> String {
+    "earliest".into()
+}
+
+/// A Kafka record has at most 1 MiB by default; the longest novels have three.
+fn text_bytes_max() -> ByteSize {
+    ByteSize::mib(1)
+}
+
+/// Enough that the scheduler finds texts of equal length; what is above only costs memory.
+fn in_flight_documents_max() -> NonZeroUsize {
+    NonZeroUsize::MIN.saturating_add(4095)
+}
+
+fn in_flight_bytes_max() -> ByteSize {
+    ByteSize::mib(64)
+}
+
+/// A commit costs about one fsync: at 500 records that is microseconds each, and the statement stays short.
+fn batch_documents_max() -> NonZeroUsize {
+    NonZeroUsize::MIN.saturating_add(499)
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordFormat {
+    #[default]
+    Json,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fields {
+    pub id: String,
+    pub text: OneOrMany,
+    pub item: Option<String>,
+    pub user: Option<String>,
+    pub rating: Option<String>,
+    pub occurred_at: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// Reads the file at `path`, with the environment on top.
+///
+/// # Errors
+/// [`ConfigError`] where there is no file, or a key is unknown or of the wrong type.
+pub fn parse(path: &Path) -> Result<FileConfig, ConfigError> {
+    if !path.is_file() {
+        return Err(ConfigError::Missing { path: path.to_owned() });
+    }
+    let environment = Env::prefixed(ENVIRONMENT_PREFIX)
+        .filter(|key| key.as_str().contains(ENVIRONMENT_SEPARATOR))
+        .split(ENVIRONMENT_SEPARATOR);
+    Figment::new().merge(Toml::file_exact(path)).merge(environment).extract().map_err(|errors| ConfigError::Invalid {
+        path: path.to_owned(),
+        problems: errors.into_iter().map(problem).collect(),
+    })
+}
+
+fn problem(error: figment::Error) -> Problem {
+    let place = error
+        .metadata
+        .as_ref()
+        .filter(|metadata| metadata.name.contains("environment"))
+        .map(|_| " (set in the environment)");
+    Problem { key: error.path.join("."), message: format!("{}{}", error.kind, place.unwrap_or_default()) }
+}

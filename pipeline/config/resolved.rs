@@ -1,0 +1,541 @@
+//! The configuration as the program uses it: checked, with references resolved. Every problem is found in
+//! one go and named by its key.
+
+use std::{collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+
+use chrono::DateTime;
+
+use super::{
+    Overrides,
+    file::{FileConfig, OneOrMany, RecordFormat, Stream},
+    secret::ClientSettings,
+};
+use crate::{
+    decode::mapping::{FieldMapping, FieldPath},
+    engine::EngineConfig,
+    source::kafka::Start,
+    storage::postgres::PostgresConfig,
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Config {
+    pub kafka: KafkaConfig,
+    pub postgres: PostgresConfig,
+    pub claim_timeout: Duration,
+    pub rejections_retention: Duration,
+    pub engine: EngineConfig,
+    pub tokenizer_threads: NonZeroUsize,
+    pub onnxruntime_library: Option<PathBuf>,
+    pub metrics_listen: Option<SocketAddr>,
+    pub shutdown_deadline: Duration,
+    /// Model folders by the name that streams use.
+    pub models: BTreeMap<String, PathBuf>,
+    pub streams: BTreeMap<String, StreamConfig>,
+}
+
+#[derive(Debug)]
+pub struct KafkaConfig {
+    /// The bootstrap servers among them.
+    pub client: ClientSettings,
+    pub reclaim_delay: Duration,
+}
+
+#[derive(Debug)]
+pub struct StreamConfig {
+    pub name: Arc<str>,
+    pub topic: Arc<str>,
+    pub format: RecordFormat,
+    pub start: Start,
+    pub models: Vec<String>,
+    pub group: String,
+    pub mapping: FieldMapping,
+    pub text_bytes_max: usize,
+    pub in_flight_documents_max: usize,
+    pub in_flight_bytes_max: usize,
+    pub batch_documents_max: usize,
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("there is no configuration file `{}`; name one with `--config` or `ALBERTINE_CONFIG`", path.display())]
+    Missing { path: PathBuf },
+    #[error("the configuration in `{}` has {} problem(s):{}", path.display(), problems.len(), listed(problems))]
+    Invalid { path: PathBuf, problems: Vec<Problem> },
+    #[error("the configuration has {} problem(s):{}", problems.len(), listed(problems))]
+    Values { problems: Vec<Problem> },
+}
+
+/// One thing that is wrong, by its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub key: String,
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() {
+            formatter.write_str(&self.message)
+        } else {
+            write!(formatter, "`{}`: {}", self.key, self.message)
+        }
+    }
+}
+
+fn listed(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| format!("\n  {problem}")).collect()
+}
+
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem { key: key.into(), message: message.into() });
+    }
+
+    fn check(&mut self, valid: bool, key: impl Into<String>, message: impl FnOnce() -> String) {
+        if !valid {
+            self.add(key, message());
+        }
+    }
+}
+
+/// Checks what was parsed.
+///
+/// # Errors
+/// [`ConfigError::Values`] with everything that is wrong.
+pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigError> {
+    let mut problems = Problems::default();
+    let mut client = file.kafka.client;
+    let servers = overrides.kafka_bootstrap_servers.unwrap_or(file.kafka.bootstrap_servers);
+    problems
+        .check(!servers.trim().is_empty(), "kafka.bootstrap_servers", || "must name at least one `host:port`".into());
+    check_client_settings(&client, &mut problems);
+    client.0.insert("bootstrap.servers".into(), servers);
+
+    let url = overrides.database_url.unwrap_or(file.postgres.url);
+    problems.check(is_postgres_url(&url), "postgres.url", || {
+        "must be `postgres://USER:PASSWORD@HOST:PORT/DATABASE`".into()
+    });
+    problems.check(is_schema(&file.postgres.schema), "postgres.schema", || {
+        format!("`{}` must be 1 to 63 bytes without control characters", file.postgres.schema.escape_debug())
+    });
+    let durations = [
+        ("kafka.reclaim_delay", file.kafka.reclaim_delay),
+        ("postgres.statement_timeout", file.postgres.statement_timeout),
+        ("postgres.connect_timeout", file.postgres.connect_timeout),
+        ("postgres.claim_timeout", file.postgres.claim_timeout),
+        ("postgres.rejections_retention", file.postgres.rejections_retention),
+        ("shutdown.deadline", file.shutdown.deadline),
+    ];
+    for (key, duration) in durations {
+        problems.check(!duration.is_zero(), key, || "must be longer than zero".into());
+    }
+    problems.check(file.engine.queue_tokens_max >= file.engine.group_tokens_max, "engine.queue_tokens_max", || {
+        format!(
+            "`{}` must be at least engine.group_tokens_max, `{}`",
+            file.engine.queue_tokens_max, file.engine.group_tokens_max
+        )
+    });
+    problems.check(!file.streams.is_empty(), "streams", || {
+        "there is none: add `[streams.NAME]` with a topic, models and fields".into()
+    });
+
+    let models: BTreeMap<String, PathBuf> = file.models.into_iter().map(|(name, model)| (name, model.path)).collect();
+    let streams = file
+        .streams
+        .into_iter()
+        .map(|(name, stream)| (name.clone(), resolve_stream(&name, stream, &models, &mut problems)))
+        .collect::<BTreeMap<_, _>>();
+    check_groups(&streams, &mut problems);
+    if !problems.0.is_empty() {
+        return Err(ConfigError::Values { problems: problems.0 });
+    }
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    Ok(Config {
+        kafka: KafkaConfig { client, reclaim_delay: file.kafka.reclaim_delay },
+        postgres: PostgresConfig {
+            url,
+            schema: file.postgres.schema,
+            connections_max: file.postgres.connections_max.get(),
+            statement_timeout: file.postgres.statement_timeout,
+            connect_timeout: file.postgres.connect_timeout,
+        },
+        claim_timeout: file.postgres.claim_timeout,
+        rejections_retention: file.postgres.rejections_retention,
+        engine: EngineConfig {
+            sessions: file.engine.sessions.unwrap_or(cores),
+            group_tokens_max: file.engine.group_tokens_max.get(),
+            queue_tokens_max: file.engine.queue_tokens_max.get(),
+        },
+        tokenizer_threads: file.engine.tokenizer_threads,
+        onnxruntime_library: overrides.onnxruntime_library.or(file.engine.onnxruntime_library),
+        metrics_listen: file.metrics.listen,
+        shutdown_deadline: file.shutdown.deadline,
+        models,
+        streams: streams.into_iter().filter_map(|(name, stream)| Some((name, stream?))).collect(),
+    })
+}
+
+/// Settings that carry the delivery contract are not the operator's to change.
+fn check_client_settings(client: &ClientSettings, problems: &mut Problems) {
+    const OURS: [&str; 8] = [
+        "bootstrap.servers",
+        "group.id",
+        "enable.auto.commit",
+        "enable.auto.offset.store",
+        "auto.offset.reset",
+        "isolation.level",
+        "partition.assignment.strategy",
+        "allow.auto.create.topics",
+    ];
+    for name in client.0.keys().filter(|name| OURS.contains(&name.as_str())) {
+        problems.add(
+            format!("kafka.client.\"{name}\""),
+            "is set by albertine: the delivery contract depends on it; remove it",
+        );
+    }
+}
+
+fn is_postgres_url(url: &secrecy::SecretString) -> bool {
+    use secrecy::ExposeSecret;
+    url::Url::parse(url.expose_secret()).is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql"))
+}
+
+fn is_schema(schema: &str) -> bool {
+    (1..=63).contains(&schema.len()) && !schema.chars().any(char::is_control)
+}
+
+/// Streams name consumer groups and rows, so they keep to characters that are safe everywhere.
+fn is_name(name: &str) -> bool {
+    (1..=100).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+/// Kafka's own rule for topic names.
+fn is_topic(topic: &str) -> bool {
+    (1..=249).contains(&topic.len())
+        && topic != "."
+        && topic != ".."
+        && topic.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+fn resolve_stream(
+    name: &str,
+    stream: Stream,
+    models: &BTreeMap<String, PathBuf>,
+    problems: &mut Problems,
+) -> Option<StreamConfig> {
+    let key = |field: &str| format!("streams.{name}.{field}");
+    problems.check(is_name(name), format!("streams.{name}"), || {
+        "the name must be 1 to 100 characters of letters, digits, `-`, `_` and `.`".into()
+    });
+    problems.check(is_topic(&stream.topic), key("topic"), || {
+        format!("`{}` is not a topic name: 1 to 249 characters of letters, digits, `-`, `_` and `.`", stream.topic)
+    });
+    problems.check(!stream.models.is_empty(), key("models"), || "must name at least one model".into());
+    for (index, model) in stream.models.iter().enumerate() {
+        problems.check(models.contains_key(model), key("models"), || {
+            format!("`{model}` is not configured: add `[models.{model}]` with its path")
+        });
+        problems.check(!stream.models[..index].contains(model), key("models"), || format!("`{model}` is named twice"));
+    }
+    problems.check(stream.text_bytes_max.as_u64() > 0, key("text_bytes_max"), || "must be larger than zero".into());
+    problems.check(stream.in_flight_bytes_max.as_u64() > 0, key("in_flight_bytes_max"), || {
+        "must be larger than zero".into()
+    });
+    let group = stream.group.unwrap_or_else(|| format!("albertine.{name}"));
+    problems.check(!group.trim().is_empty(), key("group"), || "must not be empty".into());
+    let start = match stream.start.as_str() {
+        "earliest" => Some(Start::Earliest),
+        "latest" => Some(Start::Latest),
+        time => DateTime::parse_from_rfc3339(time).ok().map(|time| Start::At(time.to_utc())),
+    };
+    problems.check(start.is_some(), key("start"), || {
+        format!("`{}` must be `earliest`, `latest` or a time such as `2026-01-31T00:00:00Z`", stream.start)
+    });
+    let mut path = |field: &str, path: &str| {
+        FieldPath::parse(path)
+            .map_err(|error| problems.add(format!("streams.{name}.fields.{field}"), error.to_string()))
+            .ok()
+    };
+    let fields = stream.fields;
+    let id = path("id", &fields.id);
+    let texts = match fields.text {
+        OneOrMany::One(text) => vec![text],
+        OneOrMany::Many(texts) => texts,
+    };
+    let text: Option<Vec<_>> = texts.iter().map(|text| path("text", text)).collect();
+    let mut optional = |field, value: Option<String>| value.map_or(Some(None), |value| path(field, &value).map(Some));
+    let (item, user) = (optional("item", fields.item), optional("user", fields.user));
+    let (rating, occurred_at) = (optional("rating", fields.rating), optional("occurred_at", fields.occurred_at));
+    problems.check(!texts.is_empty(), key("fields.text"), || "must name at least one field".into());
+    let bytes = |size: bytesize::ByteSize| usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
+    Some(StreamConfig {
+        name: name.into(),
+        topic: stream.topic.as_str().into(),
+        format: stream.format,
+        start: start?,
+        models: stream.models,
+        group,
+        mapping: FieldMapping {
+            id: id?,
+            text: text?,
+            item: item?,
+            user: user?,
+            rating: rating?,
+            occurred_at: occurred_at?,
+        },
+        text_bytes_max: bytes(stream.text_bytes_max),
+        in_flight_documents_max: stream.in_flight_documents_max.get(),
+        in_flight_bytes_max: bytes(stream.in_flight_bytes_max),
+        batch_documents_max: stream.batch_documents_max.get(),
+    })
+}
+
+/// Two streams in one group would share out each other's partitions.
+fn check_groups(streams: &BTreeMap<String, Option<StreamConfig>>, problems: &mut Problems) {
+    let mut groups = BTreeMap::new();
+    for stream in streams.values().flatten() {
+        if let Some(other) = groups.insert(&stream.group, &stream.name) {
+            problems.add(
+                format!("streams.{}.group", stream.name),
+                format!("`{}` is also the group of stream `{other}`: two streams are two groups", stream.group),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use figment::Jail;
+
+    use super::*;
+    use crate::config::load;
+
+    const VALID: &str = r#"
+        [models.sentiment]
+        path = "models/albert-sentiment"
+        [streams.reviews]
+        topic = "reviews"
+        models = ["sentiment"]
+        [streams.reviews.fields]
+        id = "/id"
+        text = ["/title", "/body"]
+    "#;
+
+    #[allow(clippy::result_large_err)]
+    fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let mut result = None;
+        Jail::expect_with(|jail| {
+            jail.clear_env();
+            environment.iter().for_each(|(name, value)| jail.set_env(name, value));
+            jail.create_file("albertine.toml", text)?;
+            result = Some(load("albertine.toml".as_ref(), Overrides::default()));
+            Ok(())
+        });
+        result.unwrap()
+    }
+
+    fn problems(text: &str) -> Vec<String> {
+        match load_text(text, &[]) {
+            Err(ConfigError::Invalid { problems, .. } | ConfigError::Values { problems }) => {
+                problems.iter().map(ToString::to_string).collect()
+            }
+            other => panic!("expected problems, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_written_has_its_default() {
+        let config = load_text(VALID, &[]).unwrap();
+        assert_eq!(config.kafka.client.0["bootstrap.servers"], "127.0.0.1:9092");
+        let stream = &config.streams["reviews"];
+        assert_eq!((stream.group.as_str(), stream.start), ("albertine.reviews", Start::Earliest));
+        assert_eq!(stream.mapping.text.len(), 2);
+        assert_eq!(stream.text_bytes_max, 1 << 20);
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_overrides_win_over_both() {
+        let environment = [
+            ("ALBERTINE_KAFKA__BOOTSTRAP_SERVERS", "b:2"),
+            ("ALBERTINE_ENGINE__GROUP_TOKENS_MAX", "99"),
+            ("ALBERTINE_CONFIG", "x"),
+        ];
+        let text = format!("[kafka]\nbootstrap_servers = \"a:1\"\n{VALID}");
+        let config = load_text(&text, &environment).unwrap();
+        assert_eq!(config.kafka.client.0["bootstrap.servers"], "b:2");
+        assert_eq!(config.engine.group_tokens_max, 99);
+        Jail::expect_with(|jail| {
+            jail.clear_env();
+            jail.set_env("ALBERTINE_KAFKA__BOOTSTRAP_SERVERS", "b:2");
+            jail.create_file("albertine.toml", &text)?;
+            let overrides = Overrides { kafka_bootstrap_servers: Some("c:3".into()), ..Overrides::default() };
+            let config = load("albertine.toml".as_ref(), overrides).unwrap();
+            assert_eq!(config.kafka.client.0["bootstrap.servers"], "c:3");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn every_bad_field_has_its_message() {
+        let replaced = |from: &str, to: &str| {
+            assert!(VALID.contains(from), "{from}");
+            VALID.replace(from, to)
+        };
+        let with = |lines: &str| format!("{lines}\n{VALID}");
+        let stream_with =
+            |line: &str| replaced("[streams.reviews.fields]", &format!("{line}\n[streams.reviews.fields]"));
+        let cases = [
+            (
+                with("[kafka]\nbootstrap_servers = \"\""),
+                "`kafka.bootstrap_servers`: must name at least one `host:port`",
+            ),
+            (
+                with("[kafka]\nbootstrap_servers = 5"),
+                "`kafka.bootstrap_servers`: invalid type: found signed int `5`, expected a string",
+            ),
+            (
+                with("[kafka]\nbootstrap_server = \"a\""),
+                "`kafka.bootstrap_server`: unknown field: found `bootstrap_server`, expected `one of `bootstrap_servers`, `reclaim_delay`, `client``",
+            ),
+            (with("[kafka]\nreclaim_delay = \"0s\""), "`kafka.reclaim_delay`: must be longer than zero"),
+            (
+                with("[kafka.client]\n\"group.id\" = \"x\""),
+                "`kafka.client.\"group.id\"`: is set by albertine: the delivery contract depends on it; remove it",
+            ),
+            (
+                with("[postgres]\nurl = \"mysql://a/b\""),
+                "`postgres.url`: must be `postgres://USER:PASSWORD@HOST:PORT/DATABASE`",
+            ),
+            (
+                with("[postgres]\nschema = \"\""),
+                "`postgres.schema`: `` must be 1 to 63 bytes without control characters",
+            ),
+            (
+                with("[postgres]\nconnections_max = 0"),
+                "`postgres.connections_max`: invalid value signed int `0`, expected a nonzero u32",
+            ),
+            (
+                with("[postgres]\nstatement_timeout = \"soon\""),
+                "`postgres.statement_timeout`: invalid value string \"soon\", expected a duration",
+            ),
+            (with("[postgres]\nconnect_timeout = \"0s\""), "`postgres.connect_timeout`: must be longer than zero"),
+            (with("[postgres]\nclaim_timeout = \"0s\""), "`postgres.claim_timeout`: must be longer than zero"),
+            (
+                with("[postgres]\nrejections_retention = \"0s\""),
+                "`postgres.rejections_retention`: must be longer than zero",
+            ),
+            (with("[shutdown]\ndeadline = \"0s\""), "`shutdown.deadline`: must be longer than zero"),
+            (
+                with("[engine]\nsessions = 0"),
+                "`engine.sessions`: invalid value signed int `0`, expected a nonzero usize",
+            ),
+            (
+                with("[engine]\ngroup_tokens_max = 100\nqueue_tokens_max = 99"),
+                "`engine.queue_tokens_max`: `99` must be at least engine.group_tokens_max, `100`",
+            ),
+            (
+                with("[engine]\ntokenizer_threads = 0"),
+                "`engine.tokenizer_threads`: invalid value signed int `0`, expected a nonzero usize",
+            ),
+            (with("[metrics]\nlisten = \"everywhere\""), "`metrics.listen`: invalid socket address syntax"),
+            (
+                replaced("[streams.reviews]", "[streams.\"re views\"]")
+                    .replace("streams.reviews.", "streams.\"re views\"."),
+                "`streams.re views`: the name must be 1 to 100 characters of letters, digits, `-`, `_` and `.`",
+            ),
+            (
+                replaced("topic = \"reviews\"", "topic = \"a b\""),
+                "`streams.reviews.topic`: `a b` is not a topic name: 1 to 249 characters of letters, digits, `-`, `_` and `.`",
+            ),
+            (replaced("topic = \"reviews\"", ""), "`streams.reviews`: missing field `topic`"),
+            (
+                replaced("models = [\"sentiment\"]", "models = []"),
+                "`streams.reviews.models`: must name at least one model",
+            ),
+            (
+                replaced("models = [\"sentiment\"]", "models = [\"other\"]"),
+                "`streams.reviews.models`: `other` is not configured: add `[models.other]` with its path",
+            ),
+            (
+                replaced("models = [\"sentiment\"]", "models = [\"sentiment\", \"sentiment\"]"),
+                "`streams.reviews.models`: `sentiment` is named twice",
+            ),
+            (
+                stream_with("format = \"xml\""),
+                "`streams.reviews.format`: unknown variant: found `xml`, expected ``json``",
+            ),
+            (
+                stream_with("start = \"yesterday\""),
+                "`streams.reviews.start`: `yesterday` must be `earliest`, `latest` or a time such as `2026-01-31T00:00:00Z`",
+            ),
+            (stream_with("group = \" \""), "`streams.reviews.group`: must not be empty"),
+            (stream_with("text_bytes_max = \"0B\""), "`streams.reviews.text_bytes_max`: must be larger than zero"),
+            (stream_with("in_flight_bytes_max = 0"), "`streams.reviews.in_flight_bytes_max`: must be larger than zero"),
+            (
+                stream_with("in_flight_documents_max = 0"),
+                "`streams.reviews.in_flight_documents_max`: invalid value signed int `0`, expected a nonzero usize",
+            ),
+            (
+                stream_with("batch_documents_max = 0"),
+                "`streams.reviews.batch_documents_max`: invalid value signed int `0`, expected a nonzero usize",
+            ),
+            (
+                replaced("id = \"/id\"", "id = \"id\""),
+                "`streams.reviews.fields.id`: `id` is not a JSON Pointer: write `/name` or `/outer/inner` (`~1` for a slash in a name), or `key` for the record's key",
+            ),
+            (
+                replaced("text = [\"/title\", \"/body\"]", "text = []"),
+                "`streams.reviews.fields.text`: must name at least one field",
+            ),
+            (
+                replaced("text = [\"/title\", \"/body\"]", "text = \"/text\"\nitem = \"item\""),
+                "`streams.reviews.fields.item`: `item` is not a JSON Pointer: write `/name` or `/outer/inner` (`~1` for a slash in a name), or `key` for the record's key",
+            ),
+        ];
+        let wrong: Vec<_> = cases
+            .iter()
+            .map(|(text, expected)| (problems(text), [(*expected).to_owned()]))
+            .filter(|(found, expected)| found != expected)
+            .collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        assert_eq!(
+            problems("[models.a]\npath = \"a\""),
+            ["`streams`: there is none: add `[streams.NAME]` with a topic, models and fields"]
+        );
+    }
+
+    #[test]
+    fn all_problems_are_found_at_once() {
+        let text = VALID.replace("topic = \"reviews\"", "topic = \"?\"\nstart = \"?\"").replace("\"/id\"", "\"?\"");
+        assert_eq!(problems(&text).len(), 3);
+    }
+
+    #[test]
+    fn two_streams_cannot_share_a_group() {
+        let second = VALID
+            .replace("streams.reviews", "streams.other")
+            .replace("[models.sentiment]", "")
+            .replace("path = \"models/albert-sentiment\"", "");
+        let text = format!("{VALID}\n{}", second.replace("models = [", "group = \"albertine.reviews\"\nmodels = ["));
+        assert_eq!(
+            problems(&text),
+            [
+                "`streams.reviews.group`: `albertine.reviews` is also the group of stream `other`: two streams are two groups"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_missing_file_says_how_to_name_one() {
+        let error = load("nowhere.toml".as_ref(), Overrides::default()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "there is no configuration file `nowhere.toml`; name one with `--config` or `ALBERTINE_CONFIG`"
+        );
+    }
+}

@@ -1,0 +1,53 @@
+//! A document on its way from a record to a stored label.
+
+use chrono::{DateTime, Utc};
+
+use super::{label::Label, rejection::Rejection, version::Version};
+
+/// What a record says, apart from its text.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Attributes {
+    /// Unique within its stream; a newer record of the same id replaces the older.
+    pub id: String,
+    /// What the text is about: a product, a ticket, an article.
+    pub item: Option<String>,
+    pub user: Option<String>,
+    /// A rating that came with the text, in whatever scale the source uses.
+    pub rating: Option<f64>,
+    /// When the text was written, where the record says so.
+    pub occurred_at: Option<DateTime<Utc>>,
+}
+
+/// A decoded record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    pub attributes: Attributes,
+    pub text: String,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    Labelled {
+        attributes: Attributes,
+        labels: Vec<Label>,
+    },
+    /// The record had no value: the document is withdrawn.
+    Deleted {
+        id: String,
+    },
+    Rejected(Rejection),
+}
+
+/// A record that is done and waits for its turn to be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    pub offset: i64,
+    pub version: Version,
+    /// The record's own timestamp, where the broker knows one.
+    pub produced_at: Option<DateTime<Utc>>,
+    pub labelled_at: DateTime<Utc>,
+    /// The size of the record's value, for the bound on what is in flight.
+    pub bytes: usize,
+    pub outcome: Outcome,
+}

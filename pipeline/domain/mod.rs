@@ -1,0 +1,9 @@
+//! The values every part shares and the rules that hold between them. Pure: no runtime, no
+//! configuration, no adapter, no clock of its own.
+
+pub mod checkpoint;
+pub mod document;
+pub mod label;
+pub mod rejection;
+pub mod tracker;
+pub mod version;

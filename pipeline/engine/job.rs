@@ -1,0 +1,137 @@
+//! A document's work for the engine: the windows it has for each model, gathered again when all are done.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crate::text::tokenize::TokenWindow;
+
+/// Index of a model in the list the engine was started with.
+pub type ModelIndex = usize;
+
+/// The windows of one document, for each model it goes through.
+pub struct Job {
+    pub inputs: Vec<JobInput>,
+    /// Called once, on a worker's thread, when every window is done. It must not block for long.
+    pub done: Box<dyn FnOnce(JobResult) + Send>,
+}
+
+pub struct JobInput {
+    pub model: ModelIndex,
+    pub windows: Vec<TokenWindow>,
+}
+
+/// For each input of the job, its windows' weights and logits, in order; or the first error.
+pub type JobResult = Result<Vec<Vec<(usize, Vec<f32>)>>, InferError>;
+
+/// The runtime could not compute a window.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("inference failed: {0}")]
+pub struct InferError(pub String);
+
+/// One window on its way through the scheduler.
+pub struct WindowTask {
+    pub ids: Vec<u32>,
+    gather: Arc<Gather>,
+    input: usize,
+    window: usize,
+}
+
+/// Collects the windows of a job; whoever delivers the last one answers.
+struct Gather {
+    remaining: AtomicUsize,
+    state: Mutex<GatherState>,
+}
+
+struct GatherState {
+    results: Vec<Vec<(usize, Vec<f32>)>>,
+    error: Option<InferError>,
+    done: Option<Box<dyn FnOnce(JobResult) + Send>>,
+}
+
+/// Splits a job into its windows, each with the model it is for. A job without windows is answered at once.
+pub fn split(job: Job) -> Vec<(ModelIndex, WindowTask)> {
+    let results: Vec<Vec<_>> = job
+        .inputs
+        .iter()
+        .map(|input| input.windows.iter().map(|window| (window.fresh, Vec::new())).collect())
+        .collect();
+    let count: usize = results.iter().map(Vec::len).sum();
+    if count == 0 {
+        (job.done)(Ok(results));
+        return Vec::new();
+    }
+    let gather = Arc::new(Gather {
+        remaining: AtomicUsize::new(count),
+        state: Mutex::new(GatherState { results, error: None, done: Some(job.done) }),
+    });
+    let mut tasks = Vec::with_capacity(count);
+    for (input, JobInput { model, windows }) in job.inputs.into_iter().enumerate() {
+        for (window, TokenWindow { ids, .. }) in windows.into_iter().enumerate() {
+            tasks.push((model, WindowTask { ids, gather: Arc::clone(&gather), input, window }));
+        }
+    }
+    tasks
+}
+
+impl WindowTask {
+    /// Delivers this window's logits, or why there are none.
+    pub fn finish(self, result: Result<Vec<f32>, InferError>) {
+        let mut state = self.gather.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match result {
+            Ok(logits) => state.results[self.input][self.window].1 = logits,
+            Err(error) => state.error = Some(error),
+        }
+        if self.gather.remaining.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let results = std::mem::take(&mut state.results);
+        let answer = state.error.take().map_or(Ok(results), Err);
+        let done = state.done.take();
+        drop(state);
+        if let Some(done) = done {
+            done(answer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn window(fresh: usize) -> TokenWindow {
+        TokenWindow { ids: vec![1; fresh + 2], fresh }
+    }
+
+    fn job(windows: Vec<Vec<TokenWindow>>) -> (Job, mpsc::Receiver<JobResult>) {
+        let (sender, receiver) = mpsc::channel();
+        let inputs = windows.into_iter().enumerate().map(|(model, windows)| JobInput { model, windows }).collect();
+        (Job { inputs, done: Box::new(move |result| sender.send(result).unwrap()) }, receiver)
+    }
+
+    #[test]
+    fn a_job_is_answered_once_all_its_windows_are_done_in_any_order() {
+        let (job, answers) = job(vec![vec![window(5), window(3)], vec![window(5)]]);
+        let mut tasks = split(job);
+        tasks.reverse();
+        for (index, (model, task)) in tasks.into_iter().enumerate() {
+            assert!(answers.try_recv().is_err());
+            task.finish(Ok(vec![model as f32, index as f32]));
+        }
+        let answer = answers.try_recv().unwrap().unwrap();
+        assert_eq!(answer, vec![vec![(5, vec![0.0, 2.0]), (3, vec![0.0, 1.0])], vec![(5, vec![1.0, 0.0])]]);
+        assert!(answers.try_recv().is_err());
+    }
+
+    #[test]
+    fn one_failed_window_fails_the_document() {
+        let (job, answers) = job(vec![vec![window(5), window(3)]]);
+        let mut tasks = split(job).into_iter();
+        tasks.next().unwrap().1.finish(Err(InferError("no memory".into())));
+        tasks.next().unwrap().1.finish(Ok(vec![0.0]));
+        assert_eq!(answers.try_recv().unwrap().unwrap_err().to_string(), "inference failed: no memory");
+    }
+}

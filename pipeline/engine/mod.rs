@@ -1,0 +1,20 @@
+//! Runs windows of text through the models: many documents in, one answer each, in whatever order
+//! serves the machine.
+//!
+//! Contract:
+//! - Every [`Job`] that [`Engine::submit`] accepts is answered exactly once, by its `done` callback, unless
+//!   the engine is dropped before its turn: then the callback is dropped uncalled, and the record is not
+//!   finished, so it will be read again.
+//! - What is queued is bounded in tokens. `submit` blocks its thread while the queue is full.
+//! - A failing group is answered with an error for each of its windows; the worker goes on.
+//!
+//! It does not know streams, offsets or labels. [`scheduler`] is pure, [`session`] is the only importer
+//! of `ort`, [`worker`] holds the threads.
+
+pub mod job;
+pub mod scheduler;
+pub mod session;
+pub mod worker;
+
+pub use job::{InferError, Job, JobResult};
+pub use worker::{Engine, EngineConfig};

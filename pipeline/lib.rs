@@ -1,0 +1,24 @@
+//! albertine labels text as it arrives: Kafka topics go through an ALBERT on ONNX Runtime, and every
+//! label is stored exactly once in Postgres.
+//!
+//! Read `ARCHITECTURE.md` beside this file first: the flow, the invariants, and what happens at each
+//! crash point. The layers, from pure to concrete:
+//!
+//! - [`domain`], [`decode`], [`text`], [`model`]: values and rules, without runtime or adapter.
+//! - [`engine`]: groups windows of text and runs them, one ONNX Runtime session a core.
+//! - [`source`], [`storage`]: the adapters to Kafka and Postgres, with the contracts they keep.
+//! - [`stream`]: one stream of records, from arrival to stored label.
+//! - [`topology`]: the only place that names concrete types and starts threads and tasks.
+
+pub mod commands;
+pub mod config;
+pub mod decode;
+pub mod domain;
+pub mod engine;
+pub mod model;
+pub mod source;
+pub mod storage;
+pub mod stream;
+pub mod telemetry;
+pub mod text;
+pub mod topology;

@@ -1,0 +1,4 @@
+//! What a model is: a folder with a manifest, a tokenizer and ONNX graphs, checked before it serves.
+
+pub mod folder;
+pub mod manifest;

@@ -1,0 +1,106 @@
+//! Puts records on a stream's topic, each acknowledged by the broker or reported.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientConfig, ClientContext, Message,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::DeliveryResult,
+    producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
+};
+
+use crate::config::secret::ClientSettings;
+
+/// How long to wait for room in the client's queue before looking again.
+const QUEUE_PAUSE: Duration = Duration::from_millis(20);
+/// How long the last records may take to be acknowledged.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A producer that counts what was acknowledged. Idempotent, so a retry inside the client writes no record
+/// twice.
+pub struct RecordProducer {
+    producer: BaseProducer<DeliveryCount>,
+    counts: Arc<Counts>,
+    topic: String,
+}
+
+/// What became of the records.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub acknowledged: AtomicU64,
+    pub failed: AtomicU64,
+}
+
+struct DeliveryCount(Arc<Counts>);
+
+impl ClientContext for DeliveryCount {}
+
+impl ProducerContext for DeliveryCount {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(_) => {
+                self.0.acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            Err((error, message)) => {
+                self.0.failed.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(%error, key = %String::from_utf8_lossy(message.key().unwrap_or_default()), "a record was not written");
+            }
+        }
+    }
+}
+
+impl RecordProducer {
+    /// # Errors
+    /// Where the settings are wrong.
+    pub fn new(client: &ClientSettings, topic: &str) -> Result<Self, KafkaError> {
+        let mut settings = ClientConfig::new();
+        settings.set("linger.ms", "5").set("compression.type", "zstd");
+        for (name, value) in &client.0 {
+            settings.set(name, value);
+        }
+        settings.set("enable.idempotence", "true").set("acks", "all");
+        let counts = Arc::new(Counts::default());
+        let producer = settings.create_with_context(DeliveryCount(Arc::clone(&counts)))?;
+        Ok(Self { producer, counts, topic: topic.to_owned() })
+    }
+
+    /// Queues a record, waiting for room in the client's queue.
+    ///
+    /// # Errors
+    /// Where the client refuses it, as for a record that is too large.
+    pub fn send(&self, key: Option<&str>, value: Option<&[u8]>) -> Result<(), KafkaError> {
+        let mut record = BaseRecord::<str, [u8]>::to(&self.topic);
+        record.key = key;
+        record.payload = value;
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => {
+                    self.producer.poll(Duration::ZERO);
+                    return Ok(());
+                }
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
+                    self.producer.poll(QUEUE_PAUSE);
+                    record = returned;
+                }
+                Err((error, _)) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits until every record is acknowledged or given up.
+    ///
+    /// # Errors
+    /// Where that takes longer than a minute.
+    pub fn finish(self) -> Result<Arc<Counts>, KafkaError> {
+        self.producer.flush(FLUSH_TIMEOUT)?;
+        Ok(self.counts)
+    }
+}

@@ -1,0 +1,244 @@
+//! Writes a batch: one statement, which is one transaction and one round trip.
+//!
+//! Everything in the statement hangs on `fence`, which moves the checkpoint only for its owner and only
+//! from where the batch begins. Rows are written in the order of their keys, so that two workers whose
+//! batches share documents cannot deadlock; the document's row is locked before its labels are touched.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use super::{
+    Batch, LabelStore, StoreError, Stored,
+    postgres::{Postgres, store_error},
+};
+use crate::{
+    domain::{
+        checkpoint::{Observed, PartitionKey},
+        document::{Attributes, Finished, Outcome},
+        label::Label,
+    },
+    model::folder::Model,
+};
+
+const STORE: &str = r#"
+WITH fence AS (
+    UPDATE checkpoints SET position = $6, timestamp_ms_max = $7, stored_at = now()
+    WHERE stream = $1 AND topic = $2 AND partition = $3 AND owner = $4 AND position = $5
+    RETURNING generation
+), moved AS (
+    INSERT INTO documents AS present
+        (stream, document_id, item, "user", rating, occurred_at, produced_at, version, deleted)
+    SELECT $1, document_id, item, "user", rating, occurred_at, produced_at,
+           ARRAY[generation, timestamp_ms, $3::bigint, "offset"], deleted
+    FROM fence, unnest($8::text[], $9::text[], $10::text[], $11::double precision[], $12::timestamptz[],
+                       $13::timestamptz[], $14::bigint[], $15::bigint[], $16::boolean[])
+        AS incoming (document_id, item, "user", rating, occurred_at, produced_at, timestamp_ms, "offset", deleted)
+    ORDER BY document_id
+    ON CONFLICT (stream, document_id) DO UPDATE SET
+        item = excluded.item, "user" = excluded."user", rating = excluded.rating,
+        occurred_at = excluded.occurred_at, produced_at = excluded.produced_at,
+        version = excluded.version, deleted = excluded.deleted, stored_at = now()
+    WHERE present.version < excluded.version
+    RETURNING document_id, version, deleted
+), erased AS (
+    DELETE FROM labels USING moved
+    WHERE moved.deleted AND labels.stream = $1 AND labels.document_id = moved.document_id
+), labelled AS (
+    INSERT INTO labels AS present
+        (stream, document_id, task, model, model_version, label, confidence, probabilities, version, labelled_at)
+    SELECT $1, document_id, task, model, model_version, label, confidence, probabilities::real[], version, labelled_at
+    FROM moved JOIN unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::real[],
+                           $23::text[], $24::timestamptz[])
+        AS incoming (document_id, task, model, model_version, label, confidence, probabilities, labelled_at)
+        USING (document_id)
+    ORDER BY document_id, task, model
+    ON CONFLICT (stream, document_id, task, model) DO UPDATE SET
+        model_version = excluded.model_version, label = excluded.label, confidence = excluded.confidence,
+        probabilities = excluded.probabilities, version = excluded.version, labelled_at = excluded.labelled_at
+    WHERE present.version < excluded.version
+), rejected AS (
+    INSERT INTO rejections (stream, topic, partition, "offset", stage, reason, message, produced_at)
+    SELECT $1, $2, $3, "offset", stage, reason, message, produced_at
+    FROM fence, unnest($25::bigint[], $26::text[], $27::text[], $28::text[], $29::timestamptz[])
+        AS incoming ("offset", stage, reason, message, produced_at)
+)
+SELECT count(*) FROM fence
+"#;
+
+impl LabelStore for Postgres {
+    async fn store(&self, batch: &Batch) -> Result<Stored, StoreError> {
+        let Batch { key, owner, advance, records } = batch;
+        let documents = DocumentRows::of(records);
+        let labels = LabelRows::of(&documents);
+        let rejections = RejectionRows::of(records);
+        let moved: i64 = sqlx::query_scalar(STORE)
+            .bind(&*key.stream)
+            .bind(&*key.topic)
+            .bind(key.partition)
+            .bind(owner)
+            .bind(advance.from.0)
+            .bind(advance.to.0)
+            .bind(advance.timestamp_ms_max)
+            .bind(documents.column(|row| row.id))
+            .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.item.as_deref())))
+            .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.user.as_deref())))
+            .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.rating)))
+            .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.occurred_at)))
+            .bind(documents.column(|row| row.record.produced_at))
+            .bind(documents.column(|row| row.record.version.timestamp_ms))
+            .bind(documents.column(|row| row.record.offset))
+            .bind(documents.column(|row| row.attributes.is_none()))
+            .bind(labels.document_ids)
+            .bind(labels.tasks)
+            .bind(labels.models)
+            .bind(labels.model_versions)
+            .bind(labels.labels)
+            .bind(labels.confidences)
+            .bind(labels.probabilities)
+            .bind(labels.labelled_at)
+            .bind(rejections.offsets)
+            .bind(rejections.stages)
+            .bind(rejections.reasons)
+            .bind(rejections.messages)
+            .bind(rejections.produced_at)
+            .fetch_one(&self.pool)
+            .await
+            .map_err(store_error("store a batch"))?;
+        Ok(if moved == 1 { Stored::Moved } else { Stored::NotMoved })
+    }
+
+    async fn observe(&self, key: &PartitionKey) -> Result<Option<Observed>, StoreError> {
+        self.observe_checkpoint(key).await
+    }
+}
+
+impl Postgres {
+    /// Makes the models known, and the first of each task the one whose labels the views show.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn register_models(&self, stream: &str, models: &[&Model]) -> Result<(), StoreError> {
+        let mut promoted = BTreeMap::new();
+        for model in models {
+            promoted.entry(&*model.task).or_insert(&*model.name);
+            let labels: Vec<&str> = model.labels.iter().map(|label| &**label).collect();
+            sqlx::query(
+                "INSERT INTO models (model, model_version, task, labels) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT (model, model_version) DO UPDATE SET task = excluded.task, labels = excluded.labels",
+            )
+            .bind(&*model.name)
+            .bind(&*model.version)
+            .bind(&*model.task)
+            .bind(labels)
+            .execute(&self.pool)
+            .await
+            .map_err(store_error("register a model"))?;
+        }
+        for (task, model) in promoted {
+            sqlx::query(
+                "INSERT INTO promotions AS present (stream, task, model) VALUES ($1, $2, $3)
+                 ON CONFLICT (stream, task) DO UPDATE SET model = excluded.model, promoted_at = now()
+                 WHERE present.model <> excluded.model",
+            )
+            .bind(stream)
+            .bind(task)
+            .bind(model)
+            .execute(&self.pool)
+            .await
+            .map_err(store_error("promote a model"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The documents of a batch. Where a document occurs twice only its last record counts: the records come
+/// in the order of their versions, and one statement cannot write a row twice.
+struct DocumentRows<'a>(Vec<DocumentRow<'a>>);
+
+struct DocumentRow<'a> {
+    id: &'a str,
+    record: &'a Finished,
+    /// `None` for a deletion.
+    attributes: Option<&'a Attributes>,
+    labels: &'a [Label],
+}
+
+impl<'a> DocumentRows<'a> {
+    fn of(records: &'a [Finished]) -> Self {
+        let mut latest = BTreeMap::new();
+        for record in records {
+            let row = match &record.outcome {
+                Outcome::Labelled { attributes, labels } => {
+                    DocumentRow { id: &attributes.id, record, attributes: Some(attributes), labels }
+                }
+                Outcome::Deleted { id } => DocumentRow { id, record, attributes: None, labels: &[] },
+                Outcome::Rejected(_) => continue,
+            };
+            latest.insert(row.id, row);
+        }
+        Self(latest.into_values().collect())
+    }
+
+    fn column<T>(&self, value: impl Fn(&DocumentRow<'a>) -> T) -> Vec<T> {
+        self.0.iter().map(value).collect()
+    }
+}
+
+#[derive(Default)]
+struct LabelRows<'a> {
+    document_ids: Vec<&'a str>,
+    tasks: Vec<&'a str>,
+    models: Vec<&'a str>,
+    model_versions: Vec<&'a str>,
+    labels: Vec<&'a str>,
+    confidences: Vec<f32>,
+    /// As array literals: arrays of unequal length cannot be unnested.
+    probabilities: Vec<String>,
+    labelled_at: Vec<DateTime<Utc>>,
+}
+
+impl<'a> LabelRows<'a> {
+    fn of(documents: &DocumentRows<'a>) -> Self {
+        let mut rows = Self::default();
+        for document in &documents.0 {
+            for label in document.labels {
+                rows.document_ids.push(document.id);
+                rows.tasks.push(&label.task);
+                rows.models.push(&label.model);
+                rows.model_versions.push(&label.model_version);
+                rows.labels.push(&label.label);
+                rows.confidences.push(label.confidence.clamp(0.0, 1.0));
+                let values: Vec<String> = label.probabilities.iter().map(ToString::to_string).collect();
+                rows.probabilities.push(format!("{{{}}}", values.join(",")));
+                rows.labelled_at.push(document.record.labelled_at);
+            }
+        }
+        rows
+    }
+}
+
+#[derive(Default)]
+struct RejectionRows<'a> {
+    offsets: Vec<i64>,
+    stages: Vec<&'a str>,
+    reasons: Vec<&'a str>,
+    /// Without NUL, which Postgres cannot store and a parser's message may quote.
+    messages: Vec<String>,
+    produced_at: Vec<Option<DateTime<Utc>>>,
+}
+
+impl<'a> RejectionRows<'a> {
+    fn of(records: &'a [Finished]) -> Self {
+        let mut rows = Self::default();
+        for record in records {
+            let Outcome::Rejected(rejection) = &record.outcome else { continue };
+            rows.offsets.push(record.offset);
+            rows.stages.push(rejection.stage.as_str());
+            rows.reasons.push(rejection.reason);
+            rows.messages.push(rejection.message.replace('\0', "\u{fffd}"));
+            rows.produced_at.push(record.produced_at);
+        }
+        rows
+    }
+}

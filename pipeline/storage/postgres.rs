@@ -1,0 +1,178 @@
+//! The connection to Postgres: pool, schema, time limits, migrations.
+
+use std::{str::FromStr, time::Duration};
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    ConnectOptions, PgPool,
+    migrate::{MigrateError, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{ErrorKind, StoreError};
+
+/// The migrations, part of the program.
+pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// How to reach Postgres.
+#[derive(Debug, Clone)]
+pub struct PostgresConfig {
+    pub url: SecretString,
+    pub schema: String,
+    pub connections_max: u32,
+    /// Longest run time of one statement. A batch takes milliseconds; a statement that takes this long
+    /// hangs on a lock or a dying disk, and is better tried again.
+    pub statement_timeout: Duration,
+    /// Longest wait for a connection, first contact included.
+    pub connect_timeout: Duration,
+}
+
+/// Postgres behind a pool. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Postgres {
+    pub(super) pool: PgPool,
+}
+
+/// Postgres cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    #[error("`postgres.url` is not a Postgres URL: {0}; write `postgres://USER:PASSWORD@HOST:PORT/DATABASE`")]
+    Url(sqlx::Error),
+    #[error("cannot connect to Postgres at {place}: {source}; {remedy}")]
+    Connect { place: String, source: sqlx::Error, remedy: &'static str },
+    #[error(
+        "cannot create schema `{schema}`: {source}; let a role with the right CREATE on the database run `albertine database migrate`"
+    )]
+    Schema { schema: String, source: sqlx::Error },
+    #[error("cannot migrate the database: {0}")]
+    Migrate(#[from] MigrateError),
+    #[error("schema `{schema}` is {state}; run `albertine database migrate`")]
+    NotMigrated { schema: String, state: String },
+    #[error(
+        "schema `{schema}` has migration {version}, which this program does not know: it was migrated by a newer albertine; upgrade this one"
+    )]
+    NewerSchema { schema: String, version: i64 },
+    #[error("cannot read the migrations of schema `{schema}`: {source}")]
+    ReadMigrations { schema: String, source: sqlx::Error },
+}
+
+impl Postgres {
+    /// Connects once, to fail early and clearly, and keeps a pool.
+    ///
+    /// # Errors
+    /// [`PostgresError::Url`] and [`PostgresError::Connect`].
+    pub async fn connect(config: &PostgresConfig) -> Result<Self, PostgresError> {
+        let options = connect_options(config)?;
+        let place =
+            format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
+        let pool = PgPoolOptions::new()
+            .max_connections(config.connections_max)
+            .acquire_timeout(config.connect_timeout)
+            .connect_with(options)
+            .await
+            .map_err(|source| PostgresError::Connect { place, remedy: remedy(&source), source })?;
+        Ok(Self { pool })
+    }
+
+    /// Creates the schema where it is missing and brings it to this program's state.
+    ///
+    /// # Errors
+    /// [`PostgresError`] where a right is missing, or a migration fails or was changed.
+    pub async fn migrate(&self, schema: &str) -> Result<(), PostgresError> {
+        let statement = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema));
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(&self.pool)
+            .await
+            .map_err(|source| PostgresError::Schema { schema: schema.into(), source })?;
+        MIGRATIONS.run(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Whether the schema is in this program's state.
+    ///
+    /// # Errors
+    /// [`PostgresError::NotMigrated`] and [`PostgresError::NewerSchema`], with the remedy.
+    pub async fn check_migrated(&self, schema: &str) -> Result<(), PostgresError> {
+        let not_migrated = |state: String| PostgresError::NotMigrated { schema: schema.into(), state };
+        let applied: Vec<i64> =
+            sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version")
+                .fetch_all(&self.pool)
+                .await
+                .map_err(|source| {
+                    match source.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+                        Some("42P01" | "3F000") => not_migrated("not set up".into()),
+                        _ => PostgresError::ReadMigrations { schema: schema.into(), source },
+                    }
+                })?;
+        if let Some(missing) = MIGRATIONS.iter().find(|migration| !applied.contains(&migration.version)) {
+            return Err(not_migrated(format!("without migration {} ({})", missing.version, missing.description)));
+        }
+        match applied.iter().find(|version| !MIGRATIONS.version_exists(**version)) {
+            Some(&version) => Err(PostgresError::NewerSchema { schema: schema.into(), version }),
+            None => Ok(()),
+        }
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// A schema name as SQL.
+pub fn quoted(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+/// Sessions work in our schema, and a process that was stopped or cut off cannot hold rows for long.
+fn connect_options(config: &PostgresConfig) -> Result<PgConnectOptions, PostgresError> {
+    let milliseconds = |duration: Duration| duration.as_millis().to_string();
+    let timeout = milliseconds(config.statement_timeout);
+    Ok(PgConnectOptions::from_str(config.url.expose_secret())
+        .map_err(PostgresError::Url)?
+        .application_name("albertine")
+        .options([
+            ("search_path", quoted(&config.schema)),
+            ("statement_timeout", timeout.clone()),
+            ("lock_timeout", timeout.clone()),
+            ("idle_in_transaction_session_timeout", timeout),
+            ("tcp_keepalives_idle", "10".into()),
+            ("tcp_keepalives_interval", "5".into()),
+            ("tcp_keepalives_count", "3".into()),
+        ])
+        .log_statements(tracing::log::LevelFilter::Trace))
+}
+
+fn remedy(error: &sqlx::Error) -> &'static str {
+    match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+        Some("28P01" | "28000") => "correct the user and password in `postgres.url` or `DATABASE_URL`",
+        Some("3D000") => "create the database, or correct its name in `postgres.url` or `DATABASE_URL`",
+        Some("53300") => "raise max_connections of the server, or lower `postgres.connections_max`",
+        _ => "start it, or correct `postgres.url` or `DATABASE_URL`",
+    }
+}
+
+/// Sorts an error by its SQLSTATE class (PostgreSQL documentation, appendix A).
+pub(super) fn store_error(action: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+    move |source| {
+        let kind = match &source {
+            sqlx::Error::Database(error) => match error.code().as_deref().unwrap_or_default() {
+                // Raised for a value that does not fit: data exceptions and violated constraints.
+                code if code.starts_with("22") || code.starts_with("23") || code == "54000" => ErrorKind::BadRow,
+                // Connection, rollback (deadlock, serialisation), resources, operator intervention, lock and
+                // system errors pass by themselves.
+                code if ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class)) => {
+                    ErrorKind::Retryable
+                }
+                _ => ErrorKind::Fatal,
+            },
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::WorkerCrashed => ErrorKind::Retryable,
+            _ => ErrorKind::Fatal,
+        };
+        StoreError { action, kind, source: Box::new(source) }
+    }
+}

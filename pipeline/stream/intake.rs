@@ -1,0 +1,199 @@
+//! Decodes and tokenizes records on threads of its own, and hands documents to the engine.
+//!
+//! Guarantee: every record it was given under a held lease ends as one `Finished` event: labelled, deleted
+//! or rejected. It never blocks the poll loop: its queue has room for all that may be in flight.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use crossbeam_channel::{Receiver, Sender};
+use tokio::sync::mpsc;
+
+use super::Event;
+use crate::{
+    decode::{Decoded, json, mapping::FieldMapping},
+    domain::{
+        document::{Document, Finished, Outcome},
+        label::Label,
+        rejection::{Rejection, Stage},
+    },
+    engine::{
+        Engine, Job, JobResult,
+        job::{JobInput, ModelIndex},
+    },
+    model::folder::Model,
+    source::{Lease, Record, Sink},
+    telemetry::metrics as names,
+};
+
+/// What a stream does with its records.
+#[derive(Debug, Clone)]
+pub struct IntakeConfig {
+    pub stream: Arc<str>,
+    pub mapping: FieldMapping,
+    /// The longest text, in bytes.
+    pub text_bytes_max: usize,
+    /// The models a document goes through, with their place in the engine.
+    pub models: Vec<(ModelIndex, Arc<Model>)>,
+}
+
+/// The stream's end of the source.
+pub struct Intake {
+    events: mpsc::Sender<Event>,
+    records: Sender<Record>,
+}
+
+impl Intake {
+    /// `queue_records_max`: at least what the source keeps in flight, so that the queue is never full.
+    pub fn new(events: mpsc::Sender<Event>, queue_records_max: usize) -> (Self, Receiver<Record>) {
+        let (records, queue) = crossbeam_channel::bounded(queue_records_max);
+        (Self { events, records }, queue)
+    }
+
+    fn tell(&self, event: Event) {
+        // The committer is gone only while the process ends; the record is read again.
+        let _ = self.events.blocking_send(event);
+    }
+}
+
+impl Sink for Intake {
+    fn assigned(&self, lease: Arc<Lease>) {
+        self.tell(Event::Assigned(lease));
+    }
+
+    fn revoked(&self, lease: &Lease) {
+        self.tell(Event::Revoked { partition: lease.claim.key.partition, owner: lease.claim.owner });
+    }
+
+    fn record(&self, record: Record) {
+        self.tell(Event::Arrived { lease: Arc::clone(&record.lease), offset: record.offset });
+        let _ = self.records.send(record);
+    }
+}
+
+/// Works through the queue until the source is gone. Runs on one or more threads of its own: tokenizing
+/// would otherwise steal time from the engine's.
+pub fn work(config: &Arc<IntakeConfig>, queue: &Receiver<Record>, engine: &Engine, events: &mpsc::Sender<Event>) {
+    for record in queue {
+        if !record.lease.is_held() {
+            continue;
+        }
+        let ticket = Ticket::of(&record, config, events);
+        match prepare(config, &record) {
+            Err(rejection) => ticket.finish(Outcome::Rejected(rejection)),
+            Ok(Prepared::Deletion { id }) => ticket.finish(Outcome::Deleted { id }),
+            Ok(Prepared::Document(document, inputs)) => {
+                let done = move |result| ticket.finish_inferred(document, result);
+                engine.submit(Job { inputs, done: Box::new(done) });
+            }
+        }
+    }
+}
+
+enum Prepared {
+    Document(Document, Vec<JobInput>),
+    Deletion { id: String },
+}
+
+fn prepare(config: &IntakeConfig, record: &Record) -> Result<Prepared, Rejection> {
+    let document = match json::decode(&config.mapping, record.key.as_deref(), record.value.as_deref())? {
+        Decoded::Deletion { id } => return Ok(Prepared::Deletion { id }),
+        Decoded::Document(document) => document,
+    };
+    let inputs = tokenize(&document.text, config.text_bytes_max, &config.models)?;
+    Ok(Prepared::Document(document, inputs))
+}
+
+/// The windows of a text for each model.
+///
+/// # Errors
+/// A [`Rejection`] where the text is too long or cannot be tokenized.
+pub fn tokenize(
+    text: &str,
+    text_bytes_max: usize,
+    models: &[(ModelIndex, Arc<Model>)],
+) -> Result<Vec<JobInput>, Rejection> {
+    if text.len() > text_bytes_max {
+        let message = format!(
+            "the text has {} bytes, more than the {text_bytes_max} allowed; raise `text_bytes_max` of the stream",
+            text.len()
+        );
+        return Err(Rejection::new(Stage::Tokenize, "text_too_long", message));
+    }
+    models
+        .iter()
+        .map(|(index, model)| {
+            let windows = model.tokenizer.windows(text).map_err(|error| {
+                Rejection::new(Stage::Tokenize, "tokenizer_failed", format!("model `{}`: {error}", model.name))
+            })?;
+            Ok(JobInput { model: *index, windows })
+        })
+        .collect()
+}
+
+/// The labels of a document from what the engine answered.
+///
+/// # Errors
+/// A [`Rejection`] where the engine failed or a model gave no number.
+pub fn labels(models: &[(ModelIndex, Arc<Model>)], result: JobResult) -> Result<Vec<Label>, Rejection> {
+    let answers = result.map_err(|error| Rejection::new(Stage::Infer, "inference_failed", error.to_string()))?;
+    models
+        .iter()
+        .zip(&answers)
+        .map(|((_, model), windows)| {
+            model.label(windows).ok_or_else(|| {
+                let message =
+                    format!("model `{}` gave logits that are not numbers, or not one for each label", model.name);
+                Rejection::new(Stage::Infer, "logits_invalid", message)
+            })
+        })
+        .collect()
+}
+
+/// What has to be known of a record once its result is there.
+struct Ticket {
+    config: Arc<IntakeConfig>,
+    events: mpsc::Sender<Event>,
+    lease: Arc<Lease>,
+    finished: FinishedRecord,
+}
+
+struct FinishedRecord {
+    offset: i64,
+    version: crate::domain::version::Version,
+    produced_at: Option<DateTime<Utc>>,
+    bytes: usize,
+}
+
+impl Ticket {
+    fn of(record: &Record, config: &Arc<IntakeConfig>, events: &mpsc::Sender<Event>) -> Self {
+        Self {
+            config: Arc::clone(config),
+            events: events.clone(),
+            lease: Arc::clone(&record.lease),
+            finished: FinishedRecord {
+                offset: record.offset,
+                version: record.version,
+                produced_at: record.timestamp_ms.and_then(DateTime::from_timestamp_millis),
+                bytes: record.bytes(),
+            },
+        }
+    }
+
+    fn finish_inferred(self, document: Document, result: JobResult) {
+        let outcome = match labels(&self.config.models, result) {
+            Ok(labels) => {
+                metrics::counter!(names::DOCUMENTS_INFERRED, "stream" => self.config.stream.to_string()).increment(1);
+                Outcome::Labelled { attributes: document.attributes, labels }
+            }
+            Err(rejection) => Outcome::Rejected(rejection),
+        };
+        self.finish(outcome);
+    }
+
+    fn finish(self, outcome: Outcome) {
+        let FinishedRecord { offset, version, produced_at, bytes } = self.finished;
+        let finished = Finished { offset, version, produced_at, labelled_at: Utc::now(), bytes, outcome };
+        let _ = self.events.blocking_send(Event::Finished { lease: self.lease, finished });
+    }
+}

@@ -1,0 +1,76 @@
+//! The names of all metrics, what they mean, and the port they are read from.
+//!
+//! Names and units follow the conventions of Prometheus. Nothing else in the program names a metric.
+
+use std::net::SocketAddr;
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
+
+pub const RECORDS_RECEIVED: &str = "albertine_records_received_total";
+pub const DOCUMENTS_INFERRED: &str = "albertine_documents_inferred_total";
+pub const DOCUMENTS_STORED: &str = "albertine_documents_stored_total";
+pub const DOCUMENTS_DELETED: &str = "albertine_documents_deleted_total";
+pub const REJECTIONS: &str = "albertine_rejections_total";
+pub const STORE_RETRIES: &str = "albertine_store_retries_total";
+pub const STORE_BATCH_SECONDS: &str = "albertine_store_batch_seconds";
+pub const STORE_BATCH_DOCUMENTS: &str = "albertine_store_batch_documents";
+pub const CLAIMS_LOST: &str = "albertine_claims_lost_total";
+pub const DELIVERY_SECONDS: &str = "albertine_delivery_seconds";
+pub const ENGINE_QUEUED_TOKENS: &str = "albertine_engine_queued_tokens";
+pub const ENGINE_GROUP_SECONDS: &str = "albertine_engine_group_seconds";
+pub const ENGINE_WINDOWS: &str = "albertine_engine_windows_total";
+pub const ENGINE_TOKENS: &str = "albertine_engine_tokens_total";
+pub const ENGINE_PADDING_TOKENS: &str = "albertine_engine_padding_tokens_total";
+
+/// From a tenth of a millisecond to a minute: a group of short texts takes less than one, a backlog more
+/// than the other.
+const SECONDS_BUCKETS: [f64; 16] =
+    [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+const DOCUMENTS_BUCKETS: [f64; 8] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0];
+
+/// The metrics port cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve metrics on `{listen}`: {source}; choose another `metrics.listen`")]
+pub struct MetricsError {
+    listen: SocketAddr,
+    source: BuildError,
+}
+
+/// Serves `/metrics` on `listen`. Call it inside the runtime.
+///
+/// # Errors
+/// [`MetricsError`] where the port is taken or another recorder is installed.
+pub fn serve(listen: SocketAddr) -> Result<(), MetricsError> {
+    let failed = |source| MetricsError { listen, source };
+    PrometheusBuilder::new()
+        .with_http_listener(listen)
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS_BUCKETS)
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_documents".into()), &DOCUMENTS_BUCKETS))
+        .and_then(PrometheusBuilder::install)
+        .map_err(failed)?;
+    describe();
+    Ok(())
+}
+
+fn describe() {
+    describe_counter!(RECORDS_RECEIVED, "Records read from the topic, by stream.");
+    describe_counter!(DOCUMENTS_INFERRED, "Documents that went through all models of their stream, stored or not yet.");
+    describe_counter!(DOCUMENTS_STORED, "Documents whose labels are committed in Postgres, by stream.");
+    describe_counter!(DOCUMENTS_DELETED, "Deletions committed in Postgres, by stream.");
+    describe_counter!(REJECTIONS, "Records rejected, by stream, stage and reason.");
+    describe_counter!(STORE_RETRIES, "Batches sent again after Postgres failed or did not answer, by stream.");
+    describe_histogram!(STORE_BATCH_SECONDS, Unit::Seconds, "Time to commit a batch, retries included, by stream.");
+    describe_histogram!(STORE_BATCH_DOCUMENTS, Unit::Count, "Records of a committed batch, by stream.");
+    describe_counter!(CLAIMS_LOST, "Partitions another worker claimed, or whose checkpoint was moved, by stream.");
+    describe_histogram!(
+        DELIVERY_SECONDS,
+        Unit::Seconds,
+        "From a record's timestamp to its committed label, by stream."
+    );
+    describe_gauge!(ENGINE_QUEUED_TOKENS, Unit::Count, "Tokens that wait for an engine thread.");
+    describe_histogram!(ENGINE_GROUP_SECONDS, Unit::Seconds, "Time to compute a group of windows, by model.");
+    describe_counter!(ENGINE_WINDOWS, "Windows computed, by model.");
+    describe_counter!(ENGINE_TOKENS, "Tokens computed, padding excluded, by model.");
+    describe_counter!(ENGINE_PADDING_TOKENS, "Padding computed beside them, by model.");
+}

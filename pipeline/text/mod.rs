@@ -1,0 +1,7 @@
+//! From text to windows of token ids. The only importer of `tokenizers`.
+//!
+//! Guarantee: a long document is read whole, in overlapping windows; nothing is truncated. It does not
+//! know models or batches.
+
+pub mod tokenize;
+pub mod window;
