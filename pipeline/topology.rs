@@ -74,7 +74,7 @@ pub fn open_model(config: &Config, name: &str) -> anyhow::Result<Model> {
         let known: Vec<&str> = config.models.keys().map(String::as_str).collect();
         anyhow!("no model `{name}` is configured; there is: {}", known.join(", "))
     })?;
-    Ok(Model::open(path)?)
+    Ok(Model::open(path)?.named(name))
 }
 
 /// Loads ONNX Runtime from where the configuration says.

@@ -1,1 +1,11 @@
-//! Integration tests.
+//! The integration tests: one binary, against the broker and the database that `make test` starts.
+//!
+//! Every test has its own schema and its own topics, so all run at once. They take the addresses from the
+//! environment that `.local/env` sets.
+
+mod architecture;
+mod cli;
+mod delivery;
+mod inference;
+mod storage;
+mod support;

@@ -6,7 +6,7 @@ use std::{io::Write, time::Duration};
 use anyhow::{anyhow, bail};
 use owo_colors::OwoColorize;
 
-use super::{GlobalOptions, runtime, wants_colour};
+use super::{GlobalOptions, message, runtime, wants_colour};
 use crate::{
     config::resolved::{Config, StreamConfig},
     engine::session::{ModelSession, OnnxRuntime},
@@ -56,10 +56,11 @@ impl Report {
             Ok(detail) => writeln!(out, "ok      {what}: {detail}"),
             Err(error) => {
                 self.failures += 1;
+                let error = message(&error);
                 if colour {
-                    writeln!(out, "{}  {what}: {error:#}", "failed".red().bold())
+                    writeln!(out, "{}  {what}: {error}", "failed".red().bold())
                 } else {
-                    writeln!(out, "failed  {what}: {error:#}")
+                    writeln!(out, "failed  {what}: {error}")
                 }
             }
         }

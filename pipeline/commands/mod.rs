@@ -155,12 +155,26 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
         .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
+/// The error and its causes on one line; a cause that its error already quotes is not said again.
+fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if message.is_empty() {
+            message = cause;
+        } else if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    message
+}
+
 fn report(error: &anyhow::Error) {
+    let error = message(error);
     let mut stderr = std::io::stderr().lock();
     let _ = if wants_colour(&stderr) {
-        writeln!(stderr, "{} {error:#}", "error:".red().bold())
+        writeln!(stderr, "{} {error}", "error:".red().bold())
     } else {
-        writeln!(stderr, "error: {error:#}")
+        writeln!(stderr, "error: {error}")
     };
 }
 

@@ -93,6 +93,12 @@ impl Model {
         open(folder).map_err(|problem| ModelError { folder: folder.to_owned(), problem })
     }
 
+    /// The same model under the name a configuration gives it, which is the name its labels carry: two
+    /// versions of a model can run side by side.
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.into(), ..self }
+    }
+
     /// One label from the logits of a document's windows, each with the window's weight.
     ///
     /// `None` where a logit is not a number, or their count is not that of the labels.

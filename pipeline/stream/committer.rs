@@ -179,32 +179,34 @@ impl<S: LabelStore> Committer<S> {
 
     fn settle(&mut self, report: Report) -> Result<(), CommitterError> {
         let Report { lease, to, summary, result } = report;
-        let delivery = result?;
-        if matches!(delivery, Delivery::Stored) {
-            lease.stored(to, summary.records, summary.bytes);
-            summary.count(&lease.claim.key.stream);
-        }
-        let Some(partition) = self.of(&lease) else { return Ok(()) };
-        match delivery {
+        let place = &lease.claim.key;
+        match result? {
             Delivery::Stored => {
-                partition.position = to;
-                partition.storing = false;
+                lease.stored(to, summary.records, summary.bytes);
+                summary.count(&place.stream);
+                if let Some(partition) = self.of(&lease) {
+                    partition.position = to;
+                    partition.storing = false;
+                }
             }
             Delivery::Rewind(position) => {
-                tracing::warn!(place = %lease.claim.key, expected = partition.position.0, found = position.0, "the checkpoint was moved; reading from there");
+                tracing::warn!(%place, position = position.0, "the checkpoint was moved; reading from there");
                 self.give_up(&lease);
             }
             Delivery::Fenced => {
-                tracing::warn!(place = %lease.claim.key, "another worker claimed the partition; what is in hand here is left to it");
+                tracing::warn!(%place, "another worker claimed the partition; nothing was written, what is in hand is left to it");
                 self.give_up(&lease);
             }
         }
         Ok(())
     }
 
+    /// The source claims the partition again, if it is still assigned to it.
     fn give_up(&mut self, lease: &Lease) {
         metrics::counter!(names::CLAIMS_LOST, "stream" => lease.claim.key.stream.to_string()).increment(1);
-        self.partitions.remove(&lease.claim.key.partition);
+        if self.of(lease).is_some() {
+            self.partitions.remove(&lease.claim.key.partition);
+        }
         lease.lose();
     }
 }

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use rdkafka::{
-    ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
-    client::DefaultClientContext,
     error::{KafkaError, RDKafkaErrorCode},
 };
 
+use super::client::{ClientLog, client_config};
 use crate::config::secret::ClientSettings;
 
 /// Deadline of one request.
@@ -80,12 +79,10 @@ fn remedy(code: RDKafkaErrorCode) -> &'static str {
     }
 }
 
-fn admin(client: &ClientSettings) -> Result<AdminClient<DefaultClientContext>, AdminError> {
-    let mut settings = ClientConfig::new();
-    for (name, value) in &client.0 {
-        settings.set(name, value);
-    }
-    settings.create().map_err(|source| AdminError::Broker { action: "create the admin client".into(), source })
+fn admin(client: &ClientSettings) -> Result<AdminClient<ClientLog>, AdminError> {
+    client_config(client)
+        .create_with_context(ClientLog::default())
+        .map_err(|source| AdminError::Broker { action: "create the admin client".into(), source })
 }
 
 fn options() -> AdminOptions {

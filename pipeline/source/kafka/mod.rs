@@ -5,6 +5,7 @@
 //! hints for lag tools. An offset that is out of range is an error with a remedy, never a silent reset.
 
 pub mod admin;
+mod client;
 pub mod peek;
 pub mod produce;
 
@@ -23,6 +24,8 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     message::BorrowedMessage,
 };
+
+use client::{ClientLog, client_config};
 
 use super::{Claims, Lease, Record, Sink, SourceControl};
 use crate::{
@@ -103,7 +106,7 @@ pub fn run(
 ) -> Result<(), SourceError> {
     let mut settings = consumer_settings(&config.client);
     settings.set("group.id", &config.group);
-    let context = Context { config, claims, sink, assignment: Mutex::default(), failure: Mutex::default() };
+    let context = Context { config, claims, sink, assignment: Mutex::default(), failure: Mutex::default(), log: ClientLog::default() };
     let (stream, topic) = (context.config.stream.clone(), context.config.topic.clone());
     let broker = |action: &str, source| SourceError::Broker { stream: stream.clone(), action: action.into(), source };
     let consumer: BaseConsumer<Context> =
@@ -150,7 +153,7 @@ fn consumer_settings(client: &ClientSettings) -> ClientConfig {
     settings.set("session.timeout.ms", "10000");
     settings.set("queued.max.messages.kbytes", "16384");
     settings.set("fetch.wait.max.ms", "100");
-    for (name, value) in &client.0 {
+    for (name, value) in client_config(client).config_map() {
         settings.set(name, value);
     }
     settings.set("enable.auto.commit", "false");
@@ -170,6 +173,7 @@ struct Context {
     assignment: Mutex<HashMap<i32, Assigned>>,
     /// What the rebalance callback could not do; the poll loop ends with it.
     failure: Mutex<Option<SourceError>>,
+    log: ClientLog,
 }
 
 struct Assigned {
@@ -196,17 +200,11 @@ impl Assigned {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::error!(stream = %self.config.stream, facility, "{message}");
-            }
-            RDKafkaLogLevel::Warning => tracing::warn!(stream = %self.config.stream, facility, "{message}"),
-            _ => tracing::debug!(stream = %self.config.stream, facility, "{message}"),
-        }
+        self.log.line(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(stream = %self.config.stream, %error, reason, "the broker connection has a problem");
+        self.log.error(&error, reason);
     }
 }
 
@@ -573,7 +571,7 @@ impl Poller<'_> {
 /// # Errors
 /// Where it does not, or the topic does not exist.
 pub fn probe(client: &ClientSettings, stream: &Arc<str>, topic: &Arc<str>) -> Result<i32, SourceError> {
-    let consumer: BaseConsumer = consumer_settings(client).create().map_err(|source| SourceError::Broker {
+    let consumer: BaseConsumer<ClientLog> = consumer_settings(client).create_with_context(ClientLog::default()).map_err(|source| SourceError::Broker {
         stream: stream.clone(),
         action: "create the consumer".into(),
         source,

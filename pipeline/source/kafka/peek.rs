@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::{
-    ClientConfig, Message, Offset, TopicPartitionList,
+    Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
 };
 
+use super::client::{ClientLog, client_config};
 use crate::config::secret::ClientSettings;
 
 /// Deadline of one request, and of all records together.
@@ -28,10 +29,7 @@ pub struct PeekedRecord {
 /// # Errors
 /// Where the broker does not answer, or there is no such topic.
 pub fn newest(client: &ClientSettings, topic: &str, limit: usize) -> Result<Vec<PeekedRecord>, KafkaError> {
-    let mut settings = ClientConfig::new();
-    for (name, value) in &client.0 {
-        settings.set(name, value);
-    }
+    let mut settings = client_config(client);
     // Never used: partitions are assigned by hand, and nothing is committed.
     settings
         .set("group.id", "albertine-peek")
@@ -41,7 +39,7 @@ pub fn newest(client: &ClientSettings, topic: &str, limit: usize) -> Result<Vec<
         .set("auto.offset.reset", "earliest")
         .set("allow.auto.create.topics", "false")
         .set("enable.partition.eof", "true");
-    let consumer: BaseConsumer = settings.create()?;
+    let consumer: BaseConsumer<ClientLog> = settings.create_with_context(ClientLog::default())?;
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
     let partitions: Vec<i32> = metadata
         .topics()
@@ -61,7 +59,7 @@ pub fn newest(client: &ClientSettings, topic: &str, limit: usize) -> Result<Vec<
     read(&consumer, assignment.count(), limit)
 }
 
-fn read(consumer: &BaseConsumer, mut open_partitions: usize, limit: usize) -> Result<Vec<PeekedRecord>, KafkaError> {
+fn read(consumer: &BaseConsumer<ClientLog>, mut open_partitions: usize, limit: usize) -> Result<Vec<PeekedRecord>, KafkaError> {
     let started = Instant::now();
     let mut records = Vec::new();
     while open_partitions > 0 && records.len() < limit && started.elapsed() < TIMEOUT {

@@ -10,11 +10,13 @@ use std::{
 
 use rdkafka::{
     ClientConfig, ClientContext, Message,
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::DeliveryResult,
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
 };
 
+use super::client::{ClientLog, client_config};
 use crate::config::secret::ClientSettings;
 
 /// How long to wait for room in the client's queue before looking again.
@@ -37,9 +39,20 @@ pub struct Counts {
     pub failed: AtomicU64,
 }
 
-struct DeliveryCount(Arc<Counts>);
+struct DeliveryCount {
+    counts: Arc<Counts>,
+    log: ClientLog,
+}
 
-impl ClientContext for DeliveryCount {}
+impl ClientContext for DeliveryCount {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.log.line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.log.error(&error, reason);
+    }
+}
 
 impl ProducerContext for DeliveryCount {
     type DeliveryOpaque = ();
@@ -47,10 +60,10 @@ impl ProducerContext for DeliveryCount {
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         match result {
             Ok(_) => {
-                self.0.acknowledged.fetch_add(1, Ordering::Relaxed);
+                self.counts.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             Err((error, message)) => {
-                self.0.failed.fetch_add(1, Ordering::Relaxed);
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(%error, key = %String::from_utf8_lossy(message.key().unwrap_or_default()), "a record was not written");
             }
         }
@@ -63,12 +76,12 @@ impl RecordProducer {
     pub fn new(client: &ClientSettings, topic: &str) -> Result<Self, KafkaError> {
         let mut settings = ClientConfig::new();
         settings.set("linger.ms", "5").set("compression.type", "zstd");
-        for (name, value) in &client.0 {
+        for (name, value) in client_config(client).config_map() {
             settings.set(name, value);
         }
         settings.set("enable.idempotence", "true").set("acks", "all");
         let counts = Arc::new(Counts::default());
-        let producer = settings.create_with_context(DeliveryCount(Arc::clone(&counts)))?;
+        let producer = settings.create_with_context(DeliveryCount { counts: Arc::clone(&counts), log: ClientLog::default() })?;
         Ok(Self { producer, counts, topic: topic.to_owned() })
     }
 

@@ -1,7 +1,8 @@
 -- How the model agrees with the mean of 20 raters (-4 to 4), cut into three classes at -0.5 and 0.5.
 -- Accuracy with Wilson's 95% interval. Macro-F1 with a percentile bootstrap: resampling documents changes the
 -- cells of the 3x3 table like independent Poisson counts, drawn here as rounded normal ones of the same mean
--- and variance, 2,000 times from a fixed seed. `most frequent` is the accuracy of always saying that class.
+-- and variance, 2,000 times from a fixed seed. Both take sentences for independent; those of one review are not
+-- quite, so the true intervals are a little wider. `most frequent`: the accuracy of always saying that class.
 SELECT setseed(0.5) \g /dev/null
 WITH rated AS (
     SELECT

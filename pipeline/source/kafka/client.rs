@@ -1,0 +1,71 @@
+//! What every Kafka client here shares: settings from the configuration, and logs that do not flood.
+//!
+//! While a broker is away librdkafka reports it several times a second. Each report is passed on at most
+//! every few seconds, with how many were left out.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{ClientConfig, ClientContext, config::RDKafkaLogLevel, error::KafkaError};
+
+use crate::config::secret::ClientSettings;
+
+/// Shortest time between two reports of a broken connection.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The operator's settings, as a configuration to build a client from.
+pub fn client_config(client: &ClientSettings) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    for (name, value) in &client.0 {
+        config.set(name, value);
+    }
+    config.set_log_level(RDKafkaLogLevel::Warning);
+    config
+}
+
+/// Reports of one client.
+#[derive(Debug, Default)]
+pub struct ClientLog {
+    last: Mutex<Option<(Instant, u64)>>,
+}
+
+impl ClientLog {
+    /// The client's own log line.
+    pub fn line(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match facility {
+            // Settings of consumers are shared with producers, which ignore them.
+            "CONFWARN" => tracing::debug!(facility, "{message}"),
+            // Told again through the error callback.
+            "FAIL" | "ERROR" => tracing::debug!(facility, "{message}"),
+            _ if (level as i32) <= RDKafkaLogLevel::Warning as i32 => tracing::warn!(facility, "{message}"),
+            _ => tracing::debug!(facility, "{message}"),
+        }
+    }
+
+    /// An error of the client as a whole, from which it recovers by itself.
+    pub fn error(&self, error: &KafkaError, reason: &str) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *last {
+            Some((at, left_out)) if at.elapsed() < REPORT_INTERVAL => *left_out += 1,
+            present => {
+                let left_out = present.map_or(0, |(_, left_out)| left_out);
+                tracing::warn!(%error, reason, left_out, "the connection to Kafka has a problem");
+                *present = Some((Instant::now(), 0));
+            }
+        }
+    }
+}
+
+impl ClientContext for ClientLog {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.line(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Self::error(self, &error, reason);
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for ClientLog {}

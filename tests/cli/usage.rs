@@ -1,0 +1,136 @@
+//! What holds for every command: exit codes, help, where settings come from, and plain output.
+
+use super::{CONFIG, Setup};
+
+const DONE: i32 = 0;
+const FAILED: i32 = 1;
+const USAGE: i32 = 2;
+const CONFIGURATION: i32 = 78;
+
+#[test]
+fn wrong_usage_ends_with_2_and_shows_how_it_is_right() {
+    let setup = Setup::new();
+    setup.run([] as [&str; 0], "").expect(USAGE).says("Usage: albertine");
+    setup.run(["no-such-command"], "").expect(USAGE).says("no-such-command");
+    setup.run(["check", "--no-such-option"], "").expect(USAGE).says("--no-such-option");
+    setup.run(["classify"], "").expect(USAGE).says("--model");
+    setup.run(["database"], "").expect(USAGE).says("migrate");
+    setup.run(["check", "--log", "=loud="], "").expect(USAGE).says("`=loud=` is not a log filter");
+    setup.run(["stream", "peek", "nothing"], "").expect(USAGE).says("no stream `nothing` is configured; there is: reviews");
+    setup.run(["stream", "produce", "nothing", "-"], "").expect(USAGE).says("there is: reviews");
+}
+
+#[test]
+fn a_wrong_configuration_ends_with_78_whatever_the_command() {
+    let wrong = Setup::with_config(&CONFIG.replace("topic = ", "tropic = "));
+    let commands: [&[&str]; 6] = [
+        &["check"],
+        &["run"],
+        &["database", "migrate"],
+        &["classify", "--model", "albert-sentiment"],
+        &["stream", "produce", "reviews", "-"],
+        &["stream", "peek", "reviews"],
+    ];
+    for command in commands {
+        wrong.run(command, "").expect(CONFIGURATION).says("tropic");
+        let missing = ["--config", "nowhere.toml"];
+        wrong.run(command.iter().chain(&missing), "").expect(CONFIGURATION).says("`nowhere.toml`").says("`--config`");
+    }
+}
+
+#[test]
+fn what_fails_ends_with_1_and_one_line_of_error() {
+    let setup = Setup::new();
+    let answer = setup.run(["classify", "--model", "albert-sentiment", "nowhere.txt"], "").expect(FAILED);
+    assert!(answer.stderr.starts_with("error: cannot open `nowhere.txt`: "), "{answer:#?}");
+    assert_eq!(answer.stderr.lines().count(), 1, "{answer:#?}");
+    assert_eq!(answer.stdout, "");
+}
+
+/// The names below `Commands:` in a help text.
+fn subcommands(help: &str) -> Vec<String> {
+    let section = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| line.starts_with("  "));
+    section
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_command_has_a_help_that_says_what_it_does() {
+    let setup = Setup::new();
+    let mut commands = vec![Vec::new()];
+    let mut seen = Vec::new();
+    while let Some(command) = commands.pop() {
+        for flag in ["--help", "-h"] {
+            let answer = setup.run(command.iter().map(String::as_str).chain([flag]), "").expect(DONE);
+            let first = answer.stdout.lines().next().unwrap_or_default();
+            assert!(!first.is_empty() && !first.starts_with("Usage"), "{command:?} has no description: {answer:#?}");
+            let usage = format!("Usage: {}", [&["albertine".to_owned()], command.as_slice()].concat().join(" "));
+            assert!(answer.stdout.contains(&usage), "{command:?} does not say how it is used: {answer:#?}");
+            assert_eq!(answer.stderr, "", "help goes to the standard output");
+        }
+        let help = setup.run(command.iter().map(String::as_str).chain(["--help"]), "").stdout;
+        commands.extend(subcommands(&help).into_iter().map(|name| [command.as_slice(), &[name]].concat()));
+        seen.push(command.join(" "));
+    }
+    seen.sort();
+    let expected = [
+        "",
+        "check",
+        "classify",
+        "database",
+        "database migrate",
+        "run",
+        "stream",
+        "stream peek",
+        "stream produce",
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn help_shows_examples_where_a_command_takes_files() {
+    let setup = Setup::new();
+    for command in [&[] as &[&str], &["classify"], &["stream", "produce"]] {
+        setup.run(command.iter().chain(&["--help"]), "").expect(DONE).prints("Examples:\n  ");
+    }
+}
+
+#[test]
+fn the_command_line_wins_over_the_environment_which_wins_over_the_file() {
+    let with = |library: &str| CONFIG.replace("[kafka]", &format!("[engine]\nonnxruntime_library = \"{library}\"\n[kafka]"));
+    let setup = Setup::with_config(&with("from-file.so"));
+    let arguments = ["classify", "--model", "albert-sentiment"];
+    // Which library is tried shows in the error.
+    let mut command = setup.command(arguments);
+    command.env_remove("ORT_DYLIB_PATH");
+    let says = |command: &mut std::process::Command, library: &str| {
+        super::Answer::of(command, "").expect(FAILED).says(&format!("cannot load ONNX Runtime from `{library}`"));
+    };
+    says(&mut command, "from-file.so");
+    says(command.env("ALBERTINE_ENGINE__ONNXRUNTIME_LIBRARY", "from-key.so"), "from-key.so");
+    says(command.env("ORT_DYLIB_PATH", "from-variable.so"), "from-variable.so");
+    says(command.args(["--onnxruntime-library", "from-line.so"]), "from-line.so");
+}
+
+#[test]
+fn nothing_is_coloured_unless_it_goes_to_a_terminal() {
+    let setup = Setup::new();
+    let commands: [&[&str]; 6] = [
+        &["--help"],
+        &["no-such-command"],
+        &["check", "--log", "debug"],
+        &["run", "--log", "debug"],
+        &["classify", "--model", "albert-sentiment", "--log", "debug"],
+        &["stream", "peek", "nothing"],
+    ];
+    for arguments in commands {
+        let mut command = setup.command(arguments);
+        command.env("TERM", "xterm-256color").env("COLORTERM", "truecolor").env_remove("NO_COLOR");
+        let answer = super::Answer::of(&mut command, "A fine kettle.\n");
+        assert!(!answer.stdout.is_empty() || !answer.stderr.is_empty(), "{arguments:?} wrote nothing to look at");
+        assert!(!answer.stdout.contains('\u{1b}') && !answer.stderr.contains('\u{1b}'), "{arguments:?}: {answer:#?}");
+    }
+}

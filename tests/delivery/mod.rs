@@ -1,0 +1,7 @@
+//! The delivery contract: every record once, whoever dies and whenever. On Apache Kafka and Postgres, with
+//! the program as processes.
+
+mod crashes;
+mod records;
+mod starts;
+mod takeover;

@@ -1,0 +1,125 @@
+//! Where a stream begins, and what is told when it cannot go on.
+
+use std::time::Duration;
+
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewPartitions},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
+};
+
+use crate::support::{
+    block_on,
+    broker::{produce_documents, produce_to},
+    environment, eventually,
+    pipeline::{Options, Stream},
+};
+
+fn start(position: &str) -> Options {
+    Options { stream: format!("start = \"{position}\""), ..Options::default() }
+}
+
+#[test]
+fn a_stream_that_starts_latest_begins_with_what_comes_after_its_first_claim() {
+    let stream = Stream::new(2);
+    produce_documents(&stream.topic, 0..50);
+    let process = stream.start(&start("latest"));
+    process.wait_for_log("claimed");
+    produce_documents(&stream.topic, 50..60);
+    stream.wait_for_labels(10);
+    assert!(process.stop().success());
+    // Decided once: a restart does not skip what came meanwhile.
+    produce_documents(&stream.topic, 60..70);
+    let _again = stream.start(&start("latest"));
+    stream.wait_for_labels(20);
+}
+
+#[test]
+fn a_stream_that_starts_at_a_time_begins_with_its_first_record() {
+    let stream = Stream::new(2);
+    produce_documents(&stream.topic, 0..20);
+    eventually("the clock has moved on", || {
+        std::thread::sleep(Duration::from_millis(20));
+        Some(())
+    });
+    let time = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    std::thread::sleep(Duration::from_millis(20));
+    produce_documents(&stream.topic, 20..30);
+    let _process = stream.start(&start(&time));
+    stream.wait_for_labels(10);
+}
+
+#[test]
+fn a_partition_that_is_added_later_begins_at_its_start() {
+    let stream = Stream::new(1);
+    produce_documents(&stream.topic, 0..10);
+    let options = start("latest");
+    let process = stream.start(&options);
+    process.wait_for_log("claimed");
+    assert!(process.stop().success());
+    add_partitions(&stream.topic, 2);
+    let record = serde_json::json!({"id": "new", "text": "On the new partition."}).to_string();
+    eventually("the new partition takes records", || {
+        produce_to(&stream.topic, 1, Some(b"new"), Some(record.as_bytes()));
+        Some(())
+    });
+    let _process = stream.start(&options);
+    stream.wait_for_labels(1);
+}
+
+fn add_partitions(topic: &str, count: usize) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS")).create().unwrap();
+    let new = NewPartitions::new(topic, count);
+    let results = block_on(admin.create_partitions([&new], &AdminOptions::new())).unwrap();
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    // The broker tells of new partitions a moment later.
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS")).create().unwrap();
+    eventually("the partition is there", || {
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).ok()?;
+        (metadata.topics().first()?.partitions().len() == count).then_some(())
+    });
+}
+
+#[test]
+fn a_position_the_broker_does_not_have_is_an_error_with_its_remedy() {
+    let stream = Stream::new(1);
+    produce_documents(&stream.topic, 0..10);
+    let process = stream.start(&Options::default());
+    stream.wait_for_labels(10);
+    assert!(process.stop().success());
+    stream.database.rows("UPDATE {s}.checkpoints SET position = 1000");
+    let mut process = stream.start(&Options::default());
+    assert_eq!(process.wait().code(), Some(1));
+    process.wait_for_log("partition 0 stands at offset 1000");
+    process.wait_for_log("from 0 to 10");
+}
+
+#[test]
+fn a_topic_that_does_not_exist_is_an_error_with_its_remedy() {
+    let mut stream = Stream::new(1);
+    stream.topic.push_str("-missing");
+    let mut process = stream.start(&Options::default());
+    assert_eq!(process.wait().code(), Some(1));
+    process.wait_for_log("does not exist; create it, or correct `streams.reviews.topic`");
+}
+
+#[test]
+fn the_groups_offsets_follow_what_is_stored() {
+    let stream = Stream::new(1);
+    produce_documents(&stream.topic, 0..10);
+    let process = stream.start(&Options::default());
+    stream.wait_for_labels(10);
+    assert!(process.stop().success());
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS"))
+        .set("group.id", &stream.topic)
+        .create()
+        .unwrap();
+    let mut partitions = rdkafka::TopicPartitionList::new();
+    partitions.add_partition(&stream.topic, 0);
+    let committed = consumer.committed_offsets(partitions, Duration::from_secs(10)).unwrap();
+    assert_eq!(committed.elements()[0].offset(), rdkafka::Offset::Offset(10));
+}

@@ -1,0 +1,93 @@
+//! Partitions that change hands: workers joining and leaving, and one that was frozen and comes back.
+
+use crate::support::{
+    broker::produce_documents,
+    eventually,
+    pipeline::{Options, Stream},
+};
+
+const DOCUMENTS: usize = 400;
+
+fn small_batches() -> Options {
+    Options { stream: "batch_documents_max = 10".into(), ..Options::default() }
+}
+
+#[test]
+fn a_rebalance_in_mid_work_loses_and_repeats_nothing() {
+    let stream = Stream::new(4);
+    produce_documents(&stream.topic, 0..DOCUMENTS);
+    let first = stream.start(&small_batches());
+    eventually("work has begun", || (stream.database.current_labels() > 0).then_some(()));
+    let second = stream.start(&small_batches());
+    second.wait_for_log("claimed");
+    first.wait_for_log("handed back");
+    // More work for both, while one of them leaves.
+    produce_documents(&stream.topic, DOCUMENTS..2 * DOCUMENTS);
+    eventually("both have stored something", || {
+        let stored = |process: &crate::support::pipeline::Process| process.metric("albertine_documents_stored_total") > 0.0;
+        (stored(&first) && stored(&second)).then_some(())
+    });
+    assert!(first.stop().success());
+    stream.wait_for_labels(2 * DOCUMENTS as i64);
+    stream.wait_for_positions(2 * DOCUMENTS as i64);
+    assert_eq!(stream.database.number("SELECT count(*) FROM {s}.labels"), 2 * DOCUMENTS as i64);
+}
+
+#[test]
+fn a_frozen_worker_that_wakes_after_its_takeover_writes_nothing() {
+    let stream = Stream::new(1);
+    produce_documents(&stream.topic, 0..DOCUMENTS);
+    // It holds a finished batch in its hands while it is frozen, and sends it once it wakes.
+    let failpoints = "before-store=2*off->1*sleep(1500)->off".to_owned();
+    let zombie = stream.start(&Options { failpoints, ..small_batches() });
+    eventually("two batches are stored", || (stream.database.current_labels() >= 2).then_some(()));
+    zombie.signal("STOP");
+    let frozen_at = stream.database.current_labels();
+    assert!(frozen_at < DOCUMENTS as i64, "everything was stored before the freeze");
+    let successor = stream.start(&small_batches());
+    stream.wait_for_labels(DOCUMENTS as i64);
+    let owner = || stream.database.texts("SELECT owner::text FROM {s}.checkpoints");
+    let written = || stream.database.texts("SELECT document_id || stored_at FROM {s}.documents ORDER BY 1");
+    let (owner_before, written_before) = (owner(), written());
+    zombie.signal("CONT");
+    zombie.wait_for_log("another worker claimed the partition");
+    assert_eq!(written(), written_before, "the zombie wrote");
+    assert_eq!(owner(), owner_before, "the zombie took the partition back from its living owner");
+    // Both go on: what comes now is stored once, by whoever has the partition.
+    produce_documents(&stream.topic, DOCUMENTS..DOCUMENTS + 50);
+    stream.wait_for_labels(DOCUMENTS as i64 + 50);
+    assert!(successor.stop().success());
+    produce_documents(&stream.topic, DOCUMENTS + 50..DOCUMENTS + 100);
+    stream.wait_for_labels(DOCUMENTS as i64 + 100);
+    assert!(zombie.stop().success());
+}
+
+#[test]
+fn a_claim_that_somebody_moved_is_taken_up_again_where_the_checkpoint_stands() {
+    let stream = Stream::new(1);
+    let process = stream.start(&small_batches());
+    process.wait_for_log("claimed");
+    produce_documents(&stream.topic, 0..20);
+    stream.wait_for_labels(20);
+    // As an operator would who wants the records again.
+    stream.database.rows("UPDATE {s}.checkpoints SET position = 5");
+    produce_documents(&stream.topic, 20..40);
+    process.wait_for_log("the checkpoint was moved");
+    stream.wait_for_labels(40);
+    stream.wait_for_positions(40);
+    assert!(process.stop().success());
+}
+
+#[test]
+fn a_graceful_stop_stores_what_is_in_flight() {
+    let stream = Stream::new(2);
+    produce_documents(&stream.topic, 0..DOCUMENTS);
+    let first = stream.start(&small_batches());
+    eventually("work has begun", || (stream.database.current_labels() > 0).then_some(()));
+    assert!(first.stop().success());
+    let stored = stream.database.current_labels();
+    let second = stream.start(&small_batches());
+    stream.wait_for_labels(DOCUMENTS as i64);
+    assert_eq!(second.metric("albertine_documents_inferred_total") as i64, DOCUMENTS as i64 - stored);
+    assert!(second.stop().success());
+}

@@ -1,0 +1,59 @@
+//! Long documents: read whole, one label from all their windows.
+
+use albertine::{domain::label::softmax, model::folder::Model, text::tokenize::TokenWindow};
+
+use super::{distance, model, model_folder, session};
+
+const PRAISE: &str = "I love this kettle, it is wonderful and works perfectly. ";
+const BLAME: &str = "Terrible. It broke on the first day and nobody answers my mails. ";
+
+/// The probabilities of a text, computed window by window.
+fn probabilities(model: &Model, windows: &[TokenWindow]) -> Vec<f32> {
+    let mut session = session();
+    let logits = windows.iter().map(|window| (window.fresh, session.infer(&[&window.ids]).unwrap().remove(0)));
+    model.label(&logits.collect::<Vec<_>>()).expect("logits that are numbers").probabilities
+}
+
+#[test]
+fn a_document_of_several_windows_has_the_weighted_mean_of_its_windows() {
+    let (model, mut session) = (model(), session());
+    let windows = model.tokenizer.windows(&format!("{}{}", PRAISE.repeat(30), BLAME.repeat(12))).unwrap();
+    assert!(windows.len() >= 3, "{} windows are too few", windows.len());
+    // The temperature as the manifest says it: the mean is of calibrated probabilities.
+    let manifest: toml::Table = std::fs::read_to_string(model_folder().join("model.toml")).unwrap().parse().unwrap();
+    let temperature = manifest["calibration"]["temperature"].as_float().unwrap() as f32;
+
+    let total: usize = windows.iter().map(|window| window.fresh).sum();
+    let mut expected = vec![0.0; model.labels.len()];
+    for window in &windows {
+        let logits = session.infer(&[&window.ids]).unwrap().remove(0);
+        for (sum, probability) in expected.iter_mut().zip(softmax(&logits, temperature)) {
+            *sum += probability * window.fresh as f32 / total as f32;
+        }
+    }
+    let found = probabilities(&model, &windows);
+    assert!(distance(&found, &expected) < 1e-5, "{found:?}, not {expected:?}");
+    assert!((found.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{found:?} do not sum to one");
+}
+
+#[test]
+fn the_end_of_a_long_document_counts() {
+    let model = model();
+    let negative = model.labels.iter().position(|label| &**label == "negative").unwrap();
+    let of = |text: &str| probabilities(&model, &model.tokenizer.windows(text).unwrap())[negative];
+    let (praise, then_blame) = (PRAISE.repeat(40), format!("{}{}", PRAISE.repeat(40), BLAME.repeat(60)));
+    let (before, after) = (of(&praise), of(&then_blame));
+    assert!(after > before + 0.3, "blame at the end moved `negative` only from {before} to {after}");
+}
+
+#[test]
+fn what_overlaps_counts_once() {
+    let model = model();
+    let text = PRAISE.repeat(40);
+    let windows = model.tokenizer.windows(&text).unwrap();
+    let counted: usize = windows.iter().map(|window| window.fresh).sum();
+    let held: usize = windows.iter().map(|window| window.ids.len() - 2).sum();
+    assert!(held > counted, "the windows of a long document overlap");
+    let tokens_of_praise = model.tokenizer.windows(PRAISE).unwrap()[0].fresh;
+    assert_eq!(counted, tokens_of_praise * 40, "every token counts once");
+}

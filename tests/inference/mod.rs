@@ -1,0 +1,65 @@
+//! The bundled model through the real ONNX Runtime: what it answers, and which model folders are refused.
+
+mod documents;
+mod engine;
+mod folder;
+mod golden;
+mod grouping;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
+
+use albertine::{
+    engine::session::{ModelSession, OnnxRuntime},
+    model::folder::Model,
+};
+use serde::Deserialize;
+
+use crate::support::{environment, repository};
+
+/// A line of the golden file: a text, its ids, and what the exporter's own runs gave for it.
+#[derive(Deserialize)]
+struct Golden {
+    text: String,
+    input_ids: Vec<u32>,
+    logits_fp32: Vec<f32>,
+    logits_int8: Vec<f32>,
+}
+
+fn goldens() -> Vec<Golden> {
+    let path = repository("tests/fixtures/golden-albert-sentiment.jsonl");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let goldens: Vec<Golden> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(goldens.len() >= 20, "{} golden texts are too few to say anything", goldens.len());
+    goldens
+}
+
+/// ONNX Runtime, which can be loaded once a process.
+fn runtime() -> &'static OnnxRuntime {
+    static RUNTIME: OnceLock<OnnxRuntime> = OnceLock::new();
+    RUNTIME.get_or_init(|| OnnxRuntime::load(&PathBuf::from(environment("ORT_DYLIB_PATH"))).unwrap())
+}
+
+fn model_folder() -> PathBuf {
+    repository("models/albert-sentiment")
+}
+
+fn model() -> Arc<Model> {
+    static MODEL: OnceLock<Arc<Model>> = OnceLock::new();
+    Arc::clone(MODEL.get_or_init(|| Arc::new(Model::open(&model_folder()).unwrap())))
+}
+
+fn session() -> ModelSession {
+    ModelSession::open(runtime(), &model()).unwrap()
+}
+
+/// The largest difference between two windows' logits.
+fn distance(left: &[f32], right: &[f32]) -> f32 {
+    assert_eq!(left.len(), right.len(), "{left:?} and {right:?} are of different classes");
+    // A plain maximum would overlook what is not a number.
+    left.iter().zip(right).map(|(left, right)| (left - right).abs()).fold(0.0, |largest, distance| {
+        if distance.is_nan() { f32::INFINITY } else { distance.max(largest) }
+    })
+}

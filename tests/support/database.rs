@@ -1,0 +1,74 @@
+//! A schema of one's own on the real database.
+
+use albertine::storage::postgres::{Postgres, PostgresConfig};
+use sqlx::{
+    AssertSqlSafe, PgPool, Row,
+    postgres::{PgPoolOptions, PgRow},
+};
+
+use super::{block_on, environment, unique};
+
+/// A migrated schema; dropped with the value.
+pub struct Database {
+    pub schema: String,
+    pub url: String,
+    pool: PgPool,
+}
+
+impl Database {
+    pub fn new() -> Self {
+        let (schema, url) = (unique("test"), environment("DATABASE_URL"));
+        let pool = block_on(PgPoolOptions::new().max_connections(2).connect(&url)).unwrap();
+        let database = Self { schema, url, pool };
+        block_on(async {
+            let store = database.store().await;
+            store.migrate(&database.schema).await.unwrap();
+            store.close().await;
+        });
+        database
+    }
+
+    pub fn config(&self) -> PostgresConfig {
+        PostgresConfig {
+            url: self.url.clone().into(),
+            schema: self.schema.clone(),
+            connections_max: 3,
+            statement_timeout: std::time::Duration::from_secs(30),
+            connect_timeout: std::time::Duration::from_secs(30),
+        }
+    }
+
+    /// The program's own store on this schema.
+    pub async fn store(&self) -> Postgres {
+        Postgres::connect(&self.config()).await.unwrap()
+    }
+
+    /// Runs a query in which `{s}` stands for the schema.
+    pub fn rows(&self, query: &str) -> Vec<PgRow> {
+        let query = query.replace("{s}", &self.schema);
+        block_on(sqlx::query(AssertSqlSafe(query.clone())).fetch_all(&self.pool)).unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
+    /// The first column of the first row, as a number.
+    pub fn number(&self, query: &str) -> i64 {
+        self.rows(query)[0].get(0)
+    }
+
+    /// The first column of all rows, as text.
+    pub fn texts(&self, query: &str) -> Vec<String> {
+        self.rows(query).iter().map(|row| row.get(0)).collect()
+    }
+
+    pub fn current_labels(&self) -> i64 {
+        self.number("SELECT count(*) FROM {s}.current_labels")
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let statement = format!("DROP SCHEMA \"{}\" CASCADE", self.schema);
+            let _ = block_on(sqlx::query(AssertSqlSafe(statement)).execute(&self.pool));
+        }
+    }
+}

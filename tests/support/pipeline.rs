@@ -1,0 +1,224 @@
+//! The program as processes: started, watched, stopped, killed, frozen.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+};
+
+use tempfile::TempDir;
+
+use super::{broker, database::Database, environment, eventually, repository, unique};
+
+/// A stream with its own topic and schema, and the configuration of a pipeline that labels it.
+pub struct Stream {
+    pub topic: String,
+    pub database: Database,
+    folder: TempDir,
+}
+
+/// What a pipeline's configuration may have beside the usual.
+#[derive(Default, Clone)]
+pub struct Options {
+    /// Lines under `[streams.reviews]`.
+    pub stream: String,
+    /// `FAILPOINTS`, in the syntax of the `fail` crate.
+    pub failpoints: String,
+    /// In place of the database's own URL.
+    pub database_url: Option<String>,
+    /// The path of the id in a record.
+    pub id: Option<&'static str>,
+}
+
+impl Stream {
+    /// A new topic with this many partitions, and an empty schema.
+    pub fn new(partitions: i32) -> Self {
+        let topic = unique("reviews");
+        broker::create_topic(&topic, partitions);
+        Self { topic, database: Database::new(), folder: TempDir::new().unwrap() }
+    }
+
+    /// Starts `albertine run`.
+    pub fn start(&self, options: &Options) -> Process {
+        let port = free_port();
+        let mut command = self.command(options);
+        command.arg("run").env("ALBERTINE_METRICS__LISTEN", format!("127.0.0.1:{port}"));
+        if !options.failpoints.is_empty() {
+            command.env("FAILPOINTS", &options.failpoints);
+        }
+        Process::spawn(command, port)
+    }
+
+    /// `albertine` with this stream's configuration.
+    pub fn command(&self, options: &Options) -> Command {
+        let config = self.write_config(options);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_albertine"));
+        command
+            .current_dir(repository("."))
+            .env("ALBERTINE_CONFIG", config)
+            .env("DATABASE_URL", options.database_url.as_ref().unwrap_or(&self.database.url))
+            .env("KAFKA_BOOTSTRAP_SERVERS", environment("KAFKA_BOOTSTRAP_SERVERS"));
+        command
+    }
+
+    fn write_config(&self, options: &Options) -> PathBuf {
+        let path = self.folder.path().join(format!("{}.toml", unique("config")));
+        let text = format!(
+            r#"
+[kafka]
+reclaim_delay = "2s"
+[kafka.client]
+"session.timeout.ms" = "3000"
+"heartbeat.interval.ms" = "500"
+[postgres]
+schema = "{schema}"
+[engine]
+sessions = 1
+[models.albert-sentiment]
+path = "models/albert-sentiment"
+[streams.reviews]
+topic = "{topic}"
+group = "{topic}"
+models = ["albert-sentiment"]
+{stream}
+[streams.reviews.fields]
+id = "{id}"
+text = "/text"
+item = "/item"
+rating = "/rating"
+"#,
+            schema = self.database.schema,
+            topic = self.topic,
+            stream = options.stream,
+            id = options.id.unwrap_or("/id"),
+        );
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// Waits until this many documents have a current label.
+    pub fn wait_for_labels(&self, count: i64) {
+        eventually(&format!("{count} documents are labelled"), || {
+            let labels = self.database.current_labels();
+            assert!(labels <= count, "{labels} labels, more than the {count} documents");
+            (labels == count).then_some(())
+        });
+    }
+
+    /// Waits until all partitions' checkpoints together stand at this many records.
+    pub fn wait_for_positions(&self, sum: i64) {
+        eventually(&format!("the checkpoints stand at {sum} records together"), || {
+            (self.database.number("SELECT coalesce(sum(position), 0)::bigint FROM {s}.checkpoints") == sum).then_some(())
+        });
+    }
+}
+
+/// A running `albertine`; killed with the value.
+pub struct Process {
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    port: u16,
+}
+
+impl Process {
+    fn spawn(mut command: Command, port: u16) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                lines.lock().unwrap().push(line);
+            }
+        });
+        Self { child, log, port }
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Waits for a line that holds `text`.
+    pub fn wait_for_log(&self, text: &str) {
+        eventually(&format!("the log says `{text}`; it says:\n{}", self.log()), || self.log().contains(text).then_some(()));
+    }
+
+    /// Sends a signal by its name, such as `STOP`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success(), "kill -{name}");
+    }
+
+    /// Kills it the way a machine dies: no handler runs.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop and waits until it has.
+    pub fn stop(mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    pub fn wait(&mut self) -> ExitStatus {
+        eventually("the process has ended", || self.child.try_wait().unwrap())
+    }
+
+
+    /// The sum of a metric over its labels; 0 where it was never counted.
+    pub fn metric(&self, name: &str) -> f64 {
+        let body = eventually("the metrics port answers", || scrape(self.port).ok());
+        body.lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- log of the process ---\n{}", self.log());
+        }
+    }
+}
+
+fn scrape(port: u16) -> std::io::Result<String> {
+    let mut connection = TcpStream::connect(("127.0.0.1", port))?;
+    connection.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut body = String::new();
+    connection.read_to_string(&mut body)?;
+    Ok(body)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Runs a command to its end; its status, standard output and standard error.
+pub fn output(command: &mut Command, input: &str) -> (Option<i32>, String, String) {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || {
+        let _ = stdin.write_all(input.as_bytes());
+    });
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+/// Writes a file into a folder and gives its path.
+pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path
+}
