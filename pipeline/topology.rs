@@ -107,7 +107,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         let models: Vec<(ModelIndex, Arc<Model>)> =
             stream.models.iter().filter_map(|name| host.models.get(name).cloned()).collect();
         store.register_models(&stream.name, &models.iter().map(|(_, model)| &**model).collect::<Vec<_>>()).await?;
-        streams.push(RunningStream::start(&config, stream, models, &store, &engine, failures.clone())?);
+        streams.push(RunningStream::start(&config, stream, models, &store, &engine, &failures)?);
     }
     tracing::info!(streams = streams.len(), engine_sessions = config.engine.sessions.get(), "running");
     let maintenance = tokio::spawn(maintain(store.clone(), config.rejections_retention));
@@ -148,7 +148,7 @@ impl RunningStream {
         models: Vec<(ModelIndex, Arc<Model>)>,
         store: &Postgres,
         engine: &Arc<Engine>,
-        failures: mpsc::Sender<anyhow::Error>,
+        failures: &mpsc::Sender<anyhow::Error>,
     ) -> anyhow::Result<Self> {
         let (events, events_out) = mpsc::channel(EVENTS_QUEUE);
         let committer_config = CommitterConfig {
@@ -179,7 +179,7 @@ impl RunningStream {
         for index in 0..config.tokenizer_threads.get() {
             let (config, records, engine, events) =
                 (Arc::clone(&intake_config), records.clone(), Arc::clone(engine), events.clone());
-            threads.push(spawn_thread(format!("intake-{}-{index}", stream.name), move || {
+            threads.push(spawn_thread(&format!("intake-{}-{index}", stream.name), move || {
                 intake::work(&config, &records, &engine, &events);
             })?);
         }
@@ -202,8 +202,8 @@ impl RunningStream {
             reclaim_delay: config.kafka.reclaim_delay,
             client: config.kafka.client.clone(),
         };
-        let source_control = Arc::clone(&control);
-        threads.push(spawn_thread(format!("source-{}", stream.name), move || {
+        let (source_control, failures) = (Arc::clone(&control), failures.clone());
+        threads.push(spawn_thread(&format!("source-{}", stream.name), move || {
             let sink: Arc<dyn Sink> = Arc::new(intake);
             if let Err(error) = kafka::run(source_config, Arc::new(claims), sink, &source_control) {
                 let _ = failures.try_send(error.into());
@@ -244,8 +244,11 @@ async fn stop(mut streams: Vec<RunningStream>, engine: Arc<Engine>, deadline: Du
     tracing::info!(seconds = started.elapsed().as_secs_f32(), "stopped");
 }
 
-fn spawn_thread(name: String, run: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.clone()).spawn(run).with_context(|| format!("cannot start thread `{name}`"))
+fn spawn_thread(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .with_context(|| format!("cannot start thread `{name}`"))
 }
 
 /// The claims of one stream, for a source that lives on a thread outside the runtime.

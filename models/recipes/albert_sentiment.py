@@ -13,11 +13,11 @@ import argparse
 import json
 import logging
 import sys
-from pathlib import Path
 
 import torch
 from torch.nn import functional
 
+import calibration
 import corpora
 import measuring
 import model_folder
@@ -46,10 +46,11 @@ def mixed_precision():
 
 
 def log_validation(run, options):
-    """Accuracy of `run` on sst5 dev (three classes) and a part of sst2's held-out phrases."""
+    """Logs the accuracy of `run` on sst5 dev (three classes) and a part of sst2's held-out phrases (two)."""
     tokenizer = training.load_tokenizer(options.tokenizer)
     held_out = corpora.held_out_sets(options.data)
-    for name, rows in (("sst5_dev", held_out["sst5_dev"]), ("sst2_train_heldout", held_out["sst2_train_heldout"][:1000])):
+    for name in ("sst5_dev", "sst2_train_heldout"):
+        rows = held_out[name][:1200]
         logits = training.predict(run, training.encode(tokenizer, [row.text for row in rows]), options.max_length)
         labels = torch.tensor([row.label for row in rows])
         if name.startswith("sst2"):
@@ -60,7 +61,7 @@ def log_validation(run, options):
 
 
 def train_teacher(options):
-    """Stage `teacher`."""
+    """Stage `teacher`: bge-small on three classes."""
     torch.manual_seed(options.seed)
     network = networks.load_bge(options.bge)
     training.join_processes(options)
@@ -133,7 +134,7 @@ def train_student(options):
     if options.start:
         student.load_state_dict(torch.load(options.start, weights_only=True)["network"])
     if options.ranges:
-        student.quantisation = {site: tuple(pair) for site, pair in json.loads(Path(options.ranges).read_text()).items()}
+        student.quantisation = calibration.read_ranges(options.ranges)
     training.join_processes(options)
     examples, encoded = encoded_training_set(options)
 
@@ -147,12 +148,12 @@ def train_student(options):
 
 
 def export(options):
-    """Stage `export`."""
+    """Stage `export`: the model folder and the golden file."""
     model_folder.export(options)
 
 
 def evaluate(options):
-    """Stage `evaluate`."""
+    """Stage `evaluate`: prints the figures of a finished folder as JSON."""
     measuring.report(options)
 
 

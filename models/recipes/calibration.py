@@ -4,6 +4,9 @@ All of it on held-out texts made for tuning (sst5 dev and one half of the airlin
 demo's texts or a set that is reported as a test.
 """
 
+import json
+from pathlib import Path
+
 import torch
 from torch.nn import functional
 
@@ -36,6 +39,11 @@ def activation_ranges(student, encoded, max_length):
             student(*training.padded([training.framed(ids[: max_length - 2])]))
     student.observer = None
     return {site: best_range(torch.cat(values)) for site, values in seen.items()}
+
+
+def read_ranges(path):
+    """Ranges that an export has stored."""
+    return {site: tuple(pair) for site, pair in json.loads(Path(path).read_text()).items()}
 
 
 def best_range(values):

@@ -84,7 +84,8 @@ def accuracy_table(accuracy):
     for name, title in SET_NAMES.items():
         if f"{name}_two_class" in accuracy:
             share = accuracy[f"{name}_neutral_share"]
-            lines.append(f"| {title}, neutral ignored; {share:.1%} called neutral | {accuracy[f'{name}_two_class']:.4f} | |")
+            accurate = accuracy[f"{name}_two_class"]
+            lines.append(f"| {title}, neutral ignored; {share:.1%} called neutral | {accurate:.4f} | |")
         else:
             lines.append(f"| {title} | {accuracy[f'{name}_accuracy']:.4f} | {accuracy[f'{name}_macro_f1']:.4f} |")
     return "\n".join(lines)
@@ -95,8 +96,10 @@ def depth_table(by_depth):
     header = "| set | " + " | ".join(str(depth) for depth in range(1, networks.PASSES + 1)) + " |"
     rule = "|---" * (networks.PASSES + 1) + "|"
     names = {"sst2_dev": "SST-2 dev, two classes", "sst5_test": "SST-5 test, three classes"}
-    rows = [f"| {names[name]} | " + " | ".join(f"{value:.4f}" for value in values) + " |" for name, values in by_depth.items()]
-    return "\n".join([header, rule, *rows])
+    lines = [header, rule]
+    for name, values in by_depth.items():
+        lines.append(f"| {names[name]} | " + " | ".join(f"{value:.4f}" for value in values) + " |")
+    return "\n".join(lines)
 
 
 def quantisation_text(facts):

@@ -1,8 +1,7 @@
 """The recipe's texts: reads the data sets, maps their labels to three classes, and keeps held-out texts apart.
 
-Guarantees: a text whose normalised form equals a held-out text, or a product or newspaper text of the
-demo, is never trained on, and the same
-arguments give the same split every time. Nothing here knows a network.
+Guarantees: a text whose normalised form equals a held-out text, or a product or newspaper text of the demo, is
+never trained on; and the same arguments give the same split every time. Nothing here knows a network.
 """
 
 import functools

@@ -17,6 +17,8 @@ import corpora
 import networks
 import training
 
+PROVIDERS = ["CPUExecutionProvider"]
+
 # Shapes that speed is measured at: texts x tokens.
 SPEED_SHAPES = [(1, 16), (8, 16), (1, 128), (4, 128)]
 
@@ -32,7 +34,7 @@ class Folder:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         self.embed, self.layer, self.head = (
-            onnxruntime.InferenceSession(str(Path(folder) / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
+            onnxruntime.InferenceSession(str(Path(folder) / f"{name}.onnx"), options, providers=PROVIDERS)
             for name in ("embed", "layer", "head")
         )
 
@@ -91,7 +93,8 @@ def accuracy_figures(folder, sets, max_length):
         logits = training.predict(folder.logits_by_depth, encoded, max_length)
         figures.update(scores(name, logits[:, -1], labels))
         if name in ("sst2_dev", "sst5_test"):
-            by_depth[name] = [next(iter(scores(name, logits[:, depth], labels).values())) for depth in range(networks.PASSES)]
+            every = [scores(name, logits[:, depth], labels) for depth in range(networks.PASSES)]
+            by_depth[name] = [next(iter(figures_of_depth.values())) for figures_of_depth in every]
     return figures, by_depth
 
 
@@ -107,8 +110,9 @@ def agreement_figures(folder, student, sets, max_length):
         wanted.append(labels)
     pairs = list(zip(reference, measured, wanted))
     distance = (torch.cat(reference) - torch.cat(measured)).abs()
+    equal = torch.cat(reference).argmax(-1) == torch.cat(measured).argmax(-1)
     return {
-        "int8_label_agreement": (torch.cat(reference).argmax(-1) == torch.cat(measured).argmax(-1)).float().mean().item(),
+        "int8_label_agreement": equal.float().mean().item(),
         "int8_logit_distance_mean": distance.mean().item(),
         "int8_logit_distance_p99": distance.flatten().quantile(0.99).item(),
         "int8_logit_distance_max": distance.max().item(),

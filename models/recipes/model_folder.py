@@ -55,8 +55,7 @@ def fit_bias_and_temperature(student, options, tokenizer):
 def load_ranges(student, options, tokenizer):
     """Static activation ranges: those the student was trained with, or freshly observed ones."""
     if options.ranges:
-        stored = json.loads(Path(options.ranges).read_text())
-        ranges = {site: tuple(pair) for site, pair in stored.items()}
+        ranges = calibration.read_ranges(options.ranges)
     else:
         examples, _ = corpora.training_set(options.data, options.demo)
         step = len(examples) // calibration.RANGE_TEXTS

@@ -67,7 +67,8 @@ def load_bge(onnx_path):
         "output.dense",
     ]
     if len(products) != TEACHER_LAYERS * len(order):
-        raise ValueError(f"expected {TEACHER_LAYERS * len(order)} matrix products in `{onnx_path}`, found {len(products)}")
+        wanted = TEACHER_LAYERS * len(order)
+        raise ValueError(f"expected {wanted} matrix products in `{onnx_path}`, found {len(products)}")
     for index, name in enumerate(products):
         layer, part = divmod(index, len(order))
         state[f"bert.encoder.layer.{layer}.{order[part]}.weight"] = weights[name].T.contiguous()
@@ -121,7 +122,7 @@ class Albert(nn.Module):
         self.output_norm = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPSILON)
         self.pooler = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
         self.classifier = nn.Linear(HIDDEN_SIZE, 3)
-        # Site -> (scale, zero point). None: float. Empty tuple never occurs.
+        # Site -> (scale, zero point). None: float.
         self.quantisation = None
         # Site -> function called with the float input; used to collect ranges.
         self.observer = None

@@ -52,7 +52,7 @@ pub struct ClassifyArgs {
 
 pub fn run(global: &GlobalOptions, args: &ClassifyArgs) -> anyhow::Result<()> {
     let config = global.load_config()?;
-    let (reader, name, _) = file::open(args.file.as_deref())?;
+    let file::Input { reader, name, .. } = file::open(args.file.as_deref())?;
     let host = ModelHost::start(&config, [&args.model])?;
     let output = Output::open(args.output.as_deref())?;
     let (format, reader) = match args.format.or_else(|| file::format_of(args.file.as_deref())) {

@@ -178,7 +178,7 @@ fn report(error: &anyhow::Error) {
     };
 }
 
-/// Colours are for terminals, and for those who did not ask otherwise (https://no-color.org).
+/// Colours are for terminals, and for those who did not ask otherwise (<https://no-color.org>).
 fn wants_colour(output: &impl IsTerminal) -> bool {
     output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -190,7 +190,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 /// The stream of this name.
-fn find_stream<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a crate::config::resolved::StreamConfig> {
+fn find_stream<'a>(config: &'a Config, name: &str) -> anyhow::Result<&'a config::resolved::StreamConfig> {
     config.streams.get(name).ok_or_else(|| {
         let known: Vec<&str> = config.streams.keys().map(String::as_str).collect();
         UsageError(format!("no stream `{name}` is configured; there is: {}", known.join(", "))).into()

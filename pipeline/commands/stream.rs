@@ -86,7 +86,7 @@ pub fn run(global: &GlobalOptions, args: &StreamArgs) -> anyhow::Result<()> {
 
 fn produce(config: &Config, args: &ProduceArgs) -> anyhow::Result<()> {
     let stream = find_stream(config, &args.name)?;
-    let (reader, name, size) = file::open(Some(&args.file))?;
+    let file::Input { reader, name, size } = file::open(Some(&args.file))?;
     if let Some(partitions) = args.partitions {
         runtime()?.block_on(admin::ensure_topic(&config.kafka.client, &stream.topic, partitions))?;
     }

@@ -90,8 +90,8 @@ impl Default for Postgres {
             connections_max: NonZeroU32::MIN.saturating_add(7),
             statement_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
-            claim_timeout: Duration::from_secs(60),
-            rejections_retention: Duration::from_secs(90 * 24 * 3600),
+            claim_timeout: Duration::from_mins(1),
+            rejections_retention: Duration::from_hours(90 * 24),
         }
     }
 }
@@ -230,11 +230,11 @@ pub fn parse(path: &Path) -> Result<FileConfig, ConfigError> {
         .split(ENVIRONMENT_SEPARATOR);
     Figment::new().merge(Toml::file_exact(path)).merge(environment).extract().map_err(|errors| ConfigError::Invalid {
         path: path.to_owned(),
-        problems: errors.into_iter().map(problem).collect(),
+        problems: errors.into_iter().map(|error| problem(&error)).collect(),
     })
 }
 
-fn problem(error: figment::Error) -> Problem {
+fn problem(error: &figment::Error) -> Problem {
     let place = error
         .metadata
         .as_ref()

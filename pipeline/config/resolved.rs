@@ -85,7 +85,7 @@ impl fmt::Display for Problem {
 }
 
 fn listed(problems: &[Problem]) -> String {
-    problems.iter().map(|problem| format!("\n  {problem}")).collect()
+    problems.iter().fold(String::new(), |list, problem| format!("{list}\n  {problem}"))
 }
 
 #[derive(Default)]
@@ -309,6 +309,7 @@ fn check_groups(streams: &BTreeMap<String, Option<StreamConfig>>, problems: &mut
 }
 
 #[cfg(test)]
+#[expect(clippy::result_large_err, reason = "the signature is figment's")]
 mod tests {
     use figment::Jail;
 
@@ -326,12 +327,13 @@ mod tests {
         text = ["/title", "/body"]
     "#;
 
-    #[allow(clippy::result_large_err)]
     fn load_text(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let mut result = None;
         Jail::expect_with(|jail| {
             jail.clear_env();
-            environment.iter().for_each(|(name, value)| jail.set_env(name, value));
+            for (name, value) in environment {
+                jail.set_env(name, value);
+            }
             jail.create_file("albertine.toml", text)?;
             result = Some(load("albertine.toml".as_ref(), Overrides::default()));
             Ok(())
@@ -381,6 +383,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of all fields")]
     fn every_bad_field_has_its_message() {
         let replaced = |from: &str, to: &str| {
             assert!(VALID.contains(from), "{from}");

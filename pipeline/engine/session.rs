@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use ort::{
     environment::Environment,
     session::{Session, builder::GraphOptimizationLevel},
-    value::{DynValue, Tensor, TensorElementType},
+    value::{
+        DynValue, Tensor,
+        TensorElementType::{self, Float32, Int32, Int64},
+    },
 };
 
 use super::job::InferError;
@@ -72,7 +75,6 @@ impl ModelSession {
         let open = |graph, bytes: &[u8], inputs: &[(&str, TensorElementType)], output: &str| {
             open_graph(runtime, model, graph, bytes, (inputs, output))
         };
-        use TensorElementType::{Float32, Int32, Int64};
         let graphs = &model.graphs;
         Ok(Self {
             embed: open("embed", &graphs.embed, &[("input_ids", Int64), ("token_type_ids", Int64)], "hidden")?,

@@ -72,7 +72,7 @@ impl Engine {
             .enumerate()
             .map(|(index, mut sessions)| {
                 let (shared, names) = (Arc::clone(&shared), names.clone());
-                spawn_thread(format!("engine-{index}"), move || {
+                spawn_thread(&format!("engine-{index}"), move || {
                     while let Some(group) = shared.next_group() {
                         run_group(&mut sessions[group.model], &names[group.model], group);
                     }
@@ -168,8 +168,8 @@ fn run_group(session: &mut ModelSession, model: &Arc<str>, group: Group<WindowTa
 }
 
 /// A named thread; the operating system refusing one at start is not something to go on from.
-fn spawn_thread(name: String, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
-    match std::thread::Builder::new().name(name.clone()).spawn(run) {
+fn spawn_thread(name: &str, run: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
+    match std::thread::Builder::new().name(name.to_owned()).spawn(run) {
         Ok(handle) => handle,
         Err(error) => panic!("cannot start thread `{name}`: {error}"),
     }

@@ -198,7 +198,7 @@ fn validate(manifest: &Manifest) -> Result<(), ModelProblem> {
 fn read_hashed(folder: &Path, file: &str, manifest: &Manifest) -> Result<Vec<u8>, ModelProblem> {
     let expected = manifest.sha256.get(file).ok_or_else(|| ModelProblem::HashMissing { file: file.to_owned() })?;
     let bytes = read_bounded(folder, file, FILE_BYTES_MAX)?;
-    let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let found: String = hex::encode(Sha256::digest(&bytes));
     if found.eq_ignore_ascii_case(expected) {
         Ok(bytes)
     } else {

@@ -49,18 +49,27 @@ impl FileError {
     }
 }
 
-/// Opens a file, or the standard input for `-` and for no path. Also gives its size, where it has one.
+/// Something to read records from.
+pub struct Input {
+    pub reader: Box<dyn Read + Send>,
+    /// For messages.
+    pub name: String,
+    /// In bytes, where it is known.
+    pub size: Option<u64>,
+}
+
+/// Opens a file, or the standard input for `-` and for no path.
 ///
 /// # Errors
 /// [`FileError::Open`].
-pub fn open(path: Option<&Path>) -> Result<(Box<dyn Read + Send>, String, Option<u64>), FileError> {
+pub fn open(path: Option<&Path>) -> Result<Input, FileError> {
     match path.filter(|path| *path != Path::new("-")) {
-        None => Ok((Box::new(std::io::stdin()), "standard input".into(), None)),
+        None => Ok(Input { reader: Box::new(std::io::stdin()), name: "standard input".into(), size: None }),
         Some(path) => {
             let failed = |source| FileError::Open { path: path.to_owned(), source };
             let file = File::open(path).map_err(failed)?;
             let size = file.metadata().map_err(failed)?.len();
-            Ok((Box::new(file), path.display().to_string(), Some(size)))
+            Ok(Input { reader: Box::new(file), name: path.display().to_string(), size: Some(size) })
         }
     }
 }

@@ -152,7 +152,7 @@ fn remedy(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// Sorts an error by its SQLSTATE class (PostgreSQL documentation, appendix A).
+/// Sorts an error by its SQLSTATE class (the documentation of Postgres, appendix A).
 pub(super) fn store_error(action: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     move |source| {
         let kind = match &source {

@@ -15,7 +15,7 @@ use super::{
 const TABLES: [&str; 1] = ["rejections"];
 
 /// How often [`Postgres::maintain_partitions`] should run: partitions are made a month ahead.
-pub const INTERVAL: Duration = Duration::from_secs(3600);
+pub const INTERVAL: Duration = Duration::from_hours(1);
 
 impl Postgres {
     /// Makes this month's and the next month's partitions; drops those older than `retention`.

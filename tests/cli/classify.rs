@@ -66,10 +66,8 @@ fn csv_takes_its_fields_from_the_header() {
     let setup = Setup::new();
     let input = "id,review\n7,\"Good, \"\"really\"\" good\"\n8,\"Two\nlines\"\n";
     let file = setup.write("reviews.csv", input);
-    let from_file = setup
-        .run(CLASSIFY.iter().chain(&["--text-field", "review", file.to_str().unwrap()]), "")
-        .expect(0)
-        .stdout;
+    let from_file =
+        setup.run(CLASSIFY.iter().chain(&["--text-field", "review", file.to_str().unwrap()]), "").expect(0).stdout;
     let rows = rows(&from_file);
     assert_eq!(texts(&rows, "id"), ["7", "8"]);
     assert_eq!(texts(&rows, "review"), ["Good, \"really\" good", "Two\nlines"]);

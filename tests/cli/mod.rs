@@ -16,8 +16,9 @@ use std::{
 use tempfile::TempDir;
 
 use crate::support::{
+    environment,
     pipeline::{output, write},
-    repository,
+    repository, unique,
 };
 
 /// A configuration that is complete, with servers that nobody runs: port 1 refuses at once.
@@ -109,6 +110,16 @@ impl Setup {
     fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>, input: &str) -> Answer {
         Answer::of(&mut self.command(arguments), input)
     }
+}
+
+/// Points a command to the servers of the tests, where it will find neither a schema nor a topic: unlike a
+/// server that is away, that is answered at once.
+fn with_servers(command: &mut Command) -> &mut Command {
+    command
+        .env("DATABASE_URL", environment("DATABASE_URL"))
+        .env("KAFKA_BOOTSTRAP_SERVERS", environment("KAFKA_BOOTSTRAP_SERVERS"))
+        .env("ALBERTINE_POSTGRES__SCHEMA", unique("none"))
+        .env("ALBERTINE_STREAMS__REVIEWS__TOPIC", unique("none"))
 }
 
 /// Runs a command whose output nobody reads: the reading end of its pipe is closed before it starts.

@@ -1,6 +1,8 @@
 //! What holds for every command: exit codes, help, where settings come from, and plain output.
 
-use super::{CONFIG, Setup};
+use std::process::Command;
+
+use super::{Answer, CONFIG, Setup, with_servers};
 
 const DONE: i32 = 0;
 const FAILED: i32 = 1;
@@ -16,7 +18,10 @@ fn wrong_usage_ends_with_2_and_shows_how_it_is_right() {
     setup.run(["classify"], "").expect(USAGE).says("--model");
     setup.run(["database"], "").expect(USAGE).says("migrate");
     setup.run(["check", "--log", "=loud="], "").expect(USAGE).says("`=loud=` is not a log filter");
-    setup.run(["stream", "peek", "nothing"], "").expect(USAGE).says("no stream `nothing` is configured; there is: reviews");
+    setup
+        .run(["stream", "peek", "nothing"], "")
+        .expect(USAGE)
+        .says("no stream `nothing` is configured; there is: reviews");
     setup.run(["stream", "produce", "nothing", "-"], "").expect(USAGE).says("there is: reviews");
 }
 
@@ -49,7 +54,8 @@ fn what_fails_ends_with_1_and_one_line_of_error() {
 
 /// The names below `Commands:` in a help text.
 fn subcommands(help: &str) -> Vec<String> {
-    let section = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| line.starts_with("  "));
+    let section =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| line.starts_with("  "));
     section
         .filter_map(|line| line.split_whitespace().next())
         .filter(|name| *name != "help")
@@ -76,17 +82,8 @@ fn every_command_has_a_help_that_says_what_it_does() {
         seen.push(command.join(" "));
     }
     seen.sort();
-    let expected = [
-        "",
-        "check",
-        "classify",
-        "database",
-        "database migrate",
-        "run",
-        "stream",
-        "stream peek",
-        "stream produce",
-    ];
+    let expected =
+        ["", "check", "classify", "database", "database migrate", "run", "stream", "stream peek", "stream produce"];
     assert_eq!(seen, expected);
 }
 
@@ -100,14 +97,15 @@ fn help_shows_examples_where_a_command_takes_files() {
 
 #[test]
 fn the_command_line_wins_over_the_environment_which_wins_over_the_file() {
-    let with = |library: &str| CONFIG.replace("[kafka]", &format!("[engine]\nonnxruntime_library = \"{library}\"\n[kafka]"));
+    let with =
+        |library: &str| CONFIG.replace("[kafka]", &format!("[engine]\nonnxruntime_library = \"{library}\"\n[kafka]"));
     let setup = Setup::with_config(&with("from-file.so"));
     let arguments = ["classify", "--model", "albert-sentiment"];
     // Which library is tried shows in the error.
     let mut command = setup.command(arguments);
     command.env_remove("ORT_DYLIB_PATH");
-    let says = |command: &mut std::process::Command, library: &str| {
-        super::Answer::of(command, "").expect(FAILED).says(&format!("cannot load ONNX Runtime from `{library}`"));
+    let says = |command: &mut Command, library: &str| {
+        Answer::of(command, "").expect(FAILED).says(&format!("cannot load ONNX Runtime from `{library}`"));
     };
     says(&mut command, "from-file.so");
     says(command.env("ALBERTINE_ENGINE__ONNXRUNTIME_LIBRARY", "from-key.so"), "from-key.so");
@@ -128,8 +126,8 @@ fn nothing_is_coloured_unless_it_goes_to_a_terminal() {
     ];
     for arguments in commands {
         let mut command = setup.command(arguments);
-        command.env("TERM", "xterm-256color").env("COLORTERM", "truecolor").env_remove("NO_COLOR");
-        let answer = super::Answer::of(&mut command, "A fine kettle.\n");
+        with_servers(&mut command).env("TERM", "xterm-256color").env("COLORTERM", "truecolor").env_remove("NO_COLOR");
+        let answer = Answer::of(&mut command, "A fine kettle.\n");
         assert!(!answer.stdout.is_empty() || !answer.stderr.is_empty(), "{arguments:?} wrote nothing to look at");
         assert!(!answer.stdout.contains('\u{1b}') && !answer.stderr.contains('\u{1b}'), "{arguments:?}: {answer:#?}");
     }

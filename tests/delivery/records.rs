@@ -19,14 +19,19 @@ fn a_bad_record_is_rejected_with_its_place_and_stops_nothing_else() {
     let process = stream.start(&Options::default());
     stream.wait_for_labels(6);
     stream.wait_for_positions(11);
-    let rejections = stream.database.texts("SELECT \"offset\" || ' ' || stage || ' ' || reason FROM {s}.rejections ORDER BY \"offset\"");
-    assert_eq!(rejections, [
-        "3 decode json_invalid",
-        "4 decode text_missing",
-        "5 decode identifier_with_nul",
-        "6 decode id_missing",
-        "7 decode deletion_without_id",
-    ]);
+    let rejections = stream
+        .database
+        .texts("SELECT \"offset\" || ' ' || stage || ' ' || reason FROM {s}.rejections ORDER BY \"offset\"");
+    assert_eq!(
+        rejections,
+        [
+            "3 decode json_invalid",
+            "4 decode text_missing",
+            "5 decode identifier_with_nul",
+            "6 decode id_missing",
+            "7 decode deletion_without_id",
+        ]
+    );
     assert_eq!(process.metric("albertine_rejections_total"), 5.0);
 }
 
@@ -53,7 +58,12 @@ fn an_update_replaces_the_label_and_its_attributes() {
     let _process = stream.start(&Options::default());
     let record = |text: &str, item: &str| json!({"id": "a", "text": text, "item": item}).to_string();
     produce_to(&stream.topic, 0, Some(b"a"), Some(record("Wonderful, I love it!", "one").as_bytes()));
-    produce_to(&stream.topic, 0, Some(b"a"), Some(record("Horrible. It broke at once and they refused a refund.", "two").as_bytes()));
+    produce_to(
+        &stream.topic,
+        0,
+        Some(b"a"),
+        Some(record("Horrible. It broke at once and they refused a refund.", "two").as_bytes()),
+    );
     stream.wait_for_positions(2);
     assert_eq!(stream.database.texts("SELECT item || ' ' || label FROM {s}.current_labels"), ["two negative"]);
 }
@@ -80,5 +90,8 @@ fn a_text_above_the_limit_is_rejected_with_both_sizes() {
     let _process = stream.start(&Options { stream: "text_bytes_max = \"1KiB\"".into(), ..Options::default() });
     stream.wait_for_positions(1);
     let message = stream.database.texts("SELECT reason || ': ' || message FROM {s}.rejections");
-    assert_eq!(message, ["text_too_long: the text has 2000 bytes, more than the 1024 allowed; raise `text_bytes_max` of the stream"]);
+    assert_eq!(
+        message,
+        ["text_too_long: the text has 2000 bytes, more than the 1024 allowed; raise `text_bytes_max` of the stream"]
+    );
 }

@@ -24,7 +24,8 @@ fn a_rebalance_in_mid_work_loses_and_repeats_nothing() {
     // More work for both, while one of them leaves.
     produce_documents(&stream.topic, DOCUMENTS..2 * DOCUMENTS);
     eventually("both have stored something", || {
-        let stored = |process: &crate::support::pipeline::Process| process.metric("albertine_documents_stored_total") > 0.0;
+        let stored =
+            |process: &crate::support::pipeline::Process| process.metric("albertine_documents_stored_total") > 0.0;
         (stored(&first) && stored(&second)).then_some(())
     });
     assert!(first.stop().success());
@@ -38,12 +39,11 @@ fn a_frozen_worker_that_wakes_after_its_takeover_writes_nothing() {
     let stream = Stream::new(1);
     produce_documents(&stream.topic, 0..DOCUMENTS);
     // It holds a finished batch in its hands while it is frozen, and sends it once it wakes.
-    let failpoints = "before-store=2*off->1*sleep(1500)->off".to_owned();
+    let failpoints = "before-store=1*sleep(5000)->off".to_owned();
     let zombie = stream.start(&Options { failpoints, ..small_batches() });
-    eventually("two batches are stored", || (stream.database.current_labels() >= 2).then_some(()));
+    eventually("it has results to store", || (zombie.metric("albertine_documents_inferred_total") > 1.0).then_some(()));
     zombie.signal("STOP");
-    let frozen_at = stream.database.current_labels();
-    assert!(frozen_at < DOCUMENTS as i64, "everything was stored before the freeze");
+    assert_eq!(stream.database.current_labels(), 0, "it stored something before the freeze");
     let successor = stream.start(&small_batches());
     stream.wait_for_labels(DOCUMENTS as i64);
     let owner = || stream.database.texts("SELECT owner::text FROM {s}.checkpoints");

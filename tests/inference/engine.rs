@@ -143,7 +143,9 @@ fn a_group_that_fails_is_answered_with_an_error_and_the_next_is_computed() {
     let (sender, answers) = mpsc::channel();
     for ids in [vec![101, 4_000_000, 102], vec![101, 2204, 102]] {
         let sender = sender.clone();
-        engine.submit(job(vec![window(&ids)], move |result| sender.send(result.map_err(|error| error.to_string())).unwrap()));
+        engine.submit(job(vec![window(&ids)], move |result| {
+            sender.send(result.map_err(|error| error.to_string())).unwrap()
+        }));
         // One after the other: both have three tokens, and would share a group and its fate.
         if ids[1] == 4_000_000 {
             let error = answers.recv_timeout(DEADLINE).unwrap().expect_err("an id that no vocabulary has");

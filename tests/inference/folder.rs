@@ -126,11 +126,36 @@ fn a_newer_format_asks_for_an_upgrade_also_where_it_has_keys_unknown_here() {
 fn a_manifest_is_told_which_key_is_wrong() {
     let labels = |labels: &[&str]| toml::Value::from(labels.to_vec());
     let cases: [(&str, &str, toml::Value, &str); 9] = [
-        ("calibration", "temperature", 0.0.into(), "`calibration.temperature` in `model.toml` must be above zero, not `0`"),
-        ("calibration", "temperature", (-1.5).into(), "`calibration.temperature` in `model.toml` must be above zero, not `-1.5`"),
-        ("calibration", "temperature", f64::NAN.into(), "`calibration.temperature` in `model.toml` must be above zero, not `NaN`"),
-        ("", "labels", labels(&["good", "good"]), "`labels` in `model.toml` must name at least two different labels, not [\"good\", \"good\"]"),
-        ("", "labels", labels(&["good"]), "`labels` in `model.toml` must name at least two different labels, not [\"good\"]"),
+        (
+            "calibration",
+            "temperature",
+            0.0.into(),
+            "`calibration.temperature` in `model.toml` must be above zero, not `0`",
+        ),
+        (
+            "calibration",
+            "temperature",
+            (-1.5).into(),
+            "`calibration.temperature` in `model.toml` must be above zero, not `-1.5`",
+        ),
+        (
+            "calibration",
+            "temperature",
+            f64::NAN.into(),
+            "`calibration.temperature` in `model.toml` must be above zero, not `NaN`",
+        ),
+        (
+            "",
+            "labels",
+            labels(&["good", "good"]),
+            "`labels` in `model.toml` must name at least two different labels, not [\"good\", \"good\"]",
+        ),
+        (
+            "",
+            "labels",
+            labels(&["good"]),
+            "`labels` in `model.toml` must name at least two different labels, not [\"good\"]",
+        ),
         ("", "name", "".into(), "`name` in `model.toml` must not be empty"),
         ("", "version", "".into(), "`version` in `model.toml` must not be empty"),
         ("", "task", "".into(), "`task` in `model.toml` must not be empty"),

@@ -59,7 +59,8 @@ fn session() -> ModelSession {
 fn distance(left: &[f32], right: &[f32]) -> f32 {
     assert_eq!(left.len(), right.len(), "{left:?} and {right:?} are of different classes");
     // A plain maximum would overlook what is not a number.
-    left.iter().zip(right).map(|(left, right)| (left - right).abs()).fold(0.0, |largest, distance| {
-        if distance.is_nan() { f32::INFINITY } else { distance.max(largest) }
-    })
+    left.iter()
+        .zip(right)
+        .map(|(left, right)| (left - right).abs())
+        .fold(0.0, |largest, distance| if distance.is_nan() { f32::INFINITY } else { distance.max(largest) })
 }

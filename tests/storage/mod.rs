@@ -85,7 +85,8 @@ fn labelled(id: &str, label: &str) -> Outcome {
 fn batch(claim: &Claim, timestamp_ms: i64, outcomes: Vec<Outcome>) -> Batch {
     let from = claim.position;
     let to = Position(from.0 + outcomes.len() as i64);
-    let records = (from.0..).zip(outcomes).map(|(offset, outcome)| finished(claim.key.partition, offset, timestamp_ms, outcome));
+    let records =
+        (from.0..).zip(outcomes).map(|(offset, outcome)| finished(claim.key.partition, offset, timestamp_ms, outcome));
     Batch {
         key: claim.key.clone(),
         owner: claim.owner,
@@ -109,7 +110,11 @@ fn a_batch_moves_the_checkpoint_and_its_labels_together() {
 fn a_batch_that_is_sent_again_changes_nothing() {
     let fixture = Fixture::new();
     let claim = fixture.claim(0);
-    let batch = batch(&claim, 5, vec![labelled("a", "positive"), Outcome::Rejected(Rejection::new(Stage::Decode, "bad", "bad"))]);
+    let batch = batch(
+        &claim,
+        5,
+        vec![labelled("a", "positive"), Outcome::Rejected(Rejection::new(Stage::Decode, "bad", "bad"))],
+    );
     assert_eq!(fixture.store(&batch), Stored::Moved);
     assert_eq!(fixture.store(&batch), Stored::NotMoved);
     assert_eq!(fixture.database.number("SELECT count(*) FROM {s}.rejections"), 1);
@@ -177,7 +182,8 @@ fn a_label_of_an_older_version_does_not_count() {
     let claim = fixture.claim(0);
     fixture.store(&batch(&claim, 5, vec![labelled("a", "positive")]));
     let claim = fixture.claim(0);
-    let unlabelled = Outcome::Labelled { attributes: Attributes { id: "a".into(), ..Attributes::default() }, labels: Vec::new() };
+    let unlabelled =
+        Outcome::Labelled { attributes: Attributes { id: "a".into(), ..Attributes::default() }, labels: Vec::new() };
     fixture.store(&batch(&claim, 6, vec![unlabelled]));
     assert_eq!(fixture.labels(), Vec::<String>::new());
 }
@@ -248,7 +254,8 @@ fn partitions_by_month_are_made_by_many_at_once_and_old_ones_retired() {
     );
     let retention = std::time::Duration::from_secs(3600);
     block_on(async {
-        let (first, second) = tokio::join!(fixture.store.maintain_partitions(retention), fixture.store.maintain_partitions(retention));
+        let (first, second) =
+            tokio::join!(fixture.store.maintain_partitions(retention), fixture.store.maintain_partitions(retention));
         first.unwrap();
         second.unwrap();
     });

@@ -46,7 +46,8 @@ impl Database {
     /// Runs a query in which `{s}` stands for the schema.
     pub fn rows(&self, query: &str) -> Vec<PgRow> {
         let query = query.replace("{s}", &self.schema);
-        block_on(sqlx::query(AssertSqlSafe(query.clone())).fetch_all(&self.pool)).unwrap_or_else(|error| panic!("{query}: {error}"))
+        block_on(sqlx::query(AssertSqlSafe(query.clone())).fetch_all(&self.pool))
+            .unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
     /// The first column of the first row, as a number.

@@ -35,7 +35,9 @@ pub fn unique(prefix: &str) -> String {
 /// Runs futures of a synchronous test.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()).block_on(future)
+    RUNTIME
+        .get_or_init(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap())
+        .block_on(future)
 }
 
 /// Waits until `condition` gives something; panics with `what` after [`DEADLINE`].

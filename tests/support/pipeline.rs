@@ -110,7 +110,8 @@ rating = "/rating"
     /// Waits until all partitions' checkpoints together stand at this many records.
     pub fn wait_for_positions(&self, sum: i64) {
         eventually(&format!("the checkpoints stand at {sum} records together"), || {
-            (self.database.number("SELECT coalesce(sum(position), 0)::bigint FROM {s}.checkpoints") == sum).then_some(())
+            (self.database.number("SELECT coalesce(sum(position), 0)::bigint FROM {s}.checkpoints") == sum)
+                .then_some(())
         });
     }
 }
@@ -141,7 +142,9 @@ impl Process {
 
     /// Waits for a line that holds `text`.
     pub fn wait_for_log(&self, text: &str) {
-        eventually(&format!("the log says `{text}`; it says:\n{}", self.log()), || self.log().contains(text).then_some(()));
+        eventually(&format!("the log says `{text}`; it says:\n{}", self.log()), || {
+            self.log().contains(text).then_some(())
+        });
     }
 
     /// Sends a signal by its name, such as `STOP`.
@@ -165,7 +168,6 @@ impl Process {
     pub fn wait(&mut self) -> ExitStatus {
         eventually("the process has ended", || self.child.try_wait().unwrap())
     }
-
 
     /// The sum of a metric over its labels; 0 where it was never counted.
     pub fn metric(&self, name: &str) -> f64 {

@@ -21,15 +21,15 @@ impl ReplyEater {
     /// Stands before `target` (`host:port`) and watches for statements whose parameters hold `marker`.
     pub fn new(target: &str, marker: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let eater = Self { port: listener.local_addr().unwrap().port(), armed: Arc::default(), eaten: Arc::default() };
-        let (target, armed, eaten) = (target.to_owned(), Arc::clone(&eater.armed), Arc::clone(&eater.eaten));
+        let this = Self { port: listener.local_addr().unwrap().port(), armed: Arc::default(), eaten: Arc::default() };
+        let (target, armed, eaten) = (target.to_owned(), Arc::clone(&this.armed), Arc::clone(&this.eaten));
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let server = TcpStream::connect(&target).unwrap();
                 serve(client, server, marker.as_bytes(), &armed, &eaten);
             }
         });
-        eater
+        this
     }
 
     pub fn port(&self) -> u16 {
@@ -46,7 +46,13 @@ impl ReplyEater {
     }
 }
 
-fn serve(client: TcpStream, server: TcpStream, marker: &'static [u8], armed: &Arc<AtomicUsize>, eaten: &Arc<AtomicUsize>) {
+fn serve(
+    client: TcpStream,
+    server: TcpStream,
+    marker: &'static [u8],
+    armed: &Arc<AtomicUsize>,
+    eaten: &Arc<AtomicUsize>,
+) {
     let cut = Arc::new(AtomicUsize::new(0));
     let (mut from_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
     let (armed, upstream_cut) = (Arc::clone(armed), Arc::clone(&cut));

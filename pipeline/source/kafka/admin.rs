@@ -80,7 +80,7 @@ fn remedy(code: RDKafkaErrorCode) -> &'static str {
 }
 
 fn admin(client: &ClientSettings) -> Result<AdminClient<ClientLog>, AdminError> {
-    client_config(client)
+    client_config(client, &[])
         .create_with_context(ClientLog::default())
         .map_err(|source| AdminError::Broker { action: "create the admin client".into(), source })
 }

@@ -15,9 +15,12 @@ use crate::config::secret::ClientSettings;
 /// Shortest time between two reports of a broken connection.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The operator's settings, as a configuration to build a client from.
-pub fn client_config(client: &ClientSettings) -> ClientConfig {
+/// A configuration to build a client from: our defaults, the operator's settings above them.
+pub fn client_config(client: &ClientSettings, defaults: &[(&str, &str)]) -> ClientConfig {
     let mut config = ClientConfig::new();
+    for (name, value) in defaults {
+        config.set(*name, *value);
+    }
     for (name, value) in &client.0 {
         config.set(name, value);
     }
@@ -33,7 +36,7 @@ pub struct ClientLog {
 
 impl ClientLog {
     /// The client's own log line.
-    pub fn line(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+    pub fn line(level: RDKafkaLogLevel, facility: &str, message: &str) {
         match facility {
             // Settings of consumers are shared with producers, which ignore them.
             "CONFWARN" => tracing::debug!(facility, "{message}"),
@@ -60,7 +63,7 @@ impl ClientLog {
 
 impl ClientContext for ClientLog {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.line(level, facility, message);
+        Self::line(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -29,7 +29,7 @@ pub struct PeekedRecord {
 /// # Errors
 /// Where the broker does not answer, or there is no such topic.
 pub fn newest(client: &ClientSettings, topic: &str, limit: usize) -> Result<Vec<PeekedRecord>, KafkaError> {
-    let mut settings = client_config(client);
+    let mut settings = client_config(client, &[]);
     // Never used: partitions are assigned by hand, and nothing is committed.
     settings
         .set("group.id", "albertine-peek")
@@ -44,7 +44,7 @@ pub fn newest(client: &ClientSettings, topic: &str, limit: usize) -> Result<Vec<
     let partitions: Vec<i32> = metadata
         .topics()
         .iter()
-        .flat_map(|topic| topic.partitions())
+        .flat_map(rdkafka::metadata::MetadataTopic::partitions)
         .map(rdkafka::metadata::MetadataPartition::id)
         .collect();
     let share = i64::try_from(limit.div_ceil(partitions.len().max(1))).unwrap_or(i64::MAX);
@@ -59,7 +59,11 @@ pub fn newest(client: &ClientSettings, topic: &str, limit: usize) -> Result<Vec<
     read(&consumer, assignment.count(), limit)
 }
 
-fn read(consumer: &BaseConsumer<ClientLog>, mut open_partitions: usize, limit: usize) -> Result<Vec<PeekedRecord>, KafkaError> {
+fn read(
+    consumer: &BaseConsumer<ClientLog>,
+    mut open_partitions: usize,
+    limit: usize,
+) -> Result<Vec<PeekedRecord>, KafkaError> {
     let started = Instant::now();
     let mut records = Vec::new();
     while open_partitions > 0 && records.len() < limit && started.elapsed() < TIMEOUT {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext, Message,
+    ClientContext, Message,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::DeliveryResult,
@@ -22,7 +22,7 @@ use crate::config::secret::ClientSettings;
 /// How long to wait for room in the client's queue before looking again.
 const QUEUE_PAUSE: Duration = Duration::from_millis(20);
 /// How long the last records may take to be acknowledged.
-const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
+const FLUSH_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A producer that counts what was acknowledged. Idempotent, so a retry inside the client writes no record
 /// twice.
@@ -46,7 +46,7 @@ struct DeliveryCount {
 
 impl ClientContext for DeliveryCount {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.log.line(level, facility, message);
+        ClientLog::line(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -74,14 +74,11 @@ impl RecordProducer {
     /// # Errors
     /// Where the settings are wrong.
     pub fn new(client: &ClientSettings, topic: &str) -> Result<Self, KafkaError> {
-        let mut settings = ClientConfig::new();
-        settings.set("linger.ms", "5").set("compression.type", "zstd");
-        for (name, value) in client_config(client).config_map() {
-            settings.set(name, value);
-        }
+        let mut settings = client_config(client, &[("linger.ms", "5"), ("compression.type", "zstd")]);
         settings.set("enable.idempotence", "true").set("acks", "all");
         let counts = Arc::new(Counts::default());
-        let producer = settings.create_with_context(DeliveryCount { counts: Arc::clone(&counts), log: ClientLog::default() })?;
+        let producer =
+            settings.create_with_context(DeliveryCount { counts: Arc::clone(&counts), log: ClientLog::default() })?;
         Ok(Self { producer, counts, topic: topic.to_owned() })
     }
 

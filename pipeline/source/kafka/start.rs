@@ -1,0 +1,82 @@
+//! Where a partition without a checkpoint begins.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+};
+
+use super::{REQUEST_TIMEOUT, SourceError, Start, assignment::Context, partition_count};
+use crate::domain::checkpoint::Position;
+
+impl Context {
+    /// Start positions of all partitions the topic has now: decided for all at once, so that a partition
+    /// that is claimed a little later does not begin a little later too.
+    pub(super) fn first_positions(&self, consumer: &BaseConsumer<Self>) -> Result<Vec<(i32, Position)>, SourceError> {
+        let all: Vec<i32> = (0..partition_count(consumer, &self.config.stream, &self.config.topic)?).collect();
+        match self.config.start {
+            Start::Earliest => self.low_positions(consumer, &all),
+            Start::Latest => self.watermarks(consumer, &all, |_, high| high),
+            Start::At(time) => self.positions_at(consumer, &all, time),
+        }
+    }
+
+    pub(super) fn low_positions(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &[i32],
+    ) -> Result<Vec<(i32, Position)>, SourceError> {
+        self.watermarks(consumer, partitions, |low, _| low)
+    }
+
+    fn watermarks(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &[i32],
+        choose: impl Fn(i64, i64) -> i64,
+    ) -> Result<Vec<(i32, Position)>, SourceError> {
+        partitions
+            .iter()
+            .map(|&partition| {
+                consumer
+                    .fetch_watermarks(&self.config.topic, partition, REQUEST_TIMEOUT)
+                    .map(|(low, high)| (partition, Position(choose(low, high))))
+                    .map_err(|error| self.broker_error(format!("read the offsets of partition {partition}"), error))
+            })
+            .collect()
+    }
+
+    /// The first record at or after `time` in each partition; its end where there is none.
+    fn positions_at(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        partitions: &[i32],
+        time: DateTime<Utc>,
+    ) -> Result<Vec<(i32, Position)>, SourceError> {
+        let failed = |error| self.broker_error(format!("find the offsets at `{time}`"), error);
+        let mut query = TopicPartitionList::new();
+        for &partition in partitions {
+            query
+                .add_partition_offset(&self.config.topic, partition, Offset::Offset(time.timestamp_millis()))
+                .map_err(failed)?;
+        }
+        let found = consumer.offsets_for_times(query, REQUEST_TIMEOUT).map_err(failed)?;
+        let mut ends = HashMap::new();
+        for (partition, position) in self.watermarks(consumer, partitions, |_, high| high)? {
+            ends.insert(partition, position);
+        }
+        Ok(found
+            .elements()
+            .iter()
+            .filter_map(|element| {
+                let end = *ends.get(&element.partition())?;
+                Some((
+                    element.partition(),
+                    if let Offset::Offset(offset) = element.offset() { Position(offset) } else { end },
+                ))
+            })
+            .collect())
+    }
+}
