@@ -39,6 +39,9 @@ use crate::{
 /// larger costs memory, smaller makes engine threads wait for it.
 const EVENTS_QUEUE: usize = 4096;
 
+/// How long the connections to Postgres may take to close. It only matters where the server hangs.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// The models a command needs, by name, and the engine that runs them.
 pub struct ModelHost {
     pub models: BTreeMap<String, (ModelIndex, Arc<Model>)>,
@@ -119,7 +122,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let deadline = if failure.is_some() { Duration::ZERO } else { config.shutdown_deadline };
     stop(streams, engine, deadline).await;
     maintenance.abort();
-    store.close().await;
+    if tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await.is_err() {
+        tracing::warn!("Postgres did not take its leave in time; its connections are cut");
+    }
     failure.map_or(Ok(()), Err)
 }
 

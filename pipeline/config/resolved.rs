@@ -350,6 +350,52 @@ mod tests {
         }
     }
 
+    /// The shipped configuration with every commented key written out.
+    fn uncommented() -> String {
+        let is_key = |line: &str| {
+            let name = line.split(" = ").next().unwrap_or_default();
+            line.contains(" = ") && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        };
+        include_str!("../../config/albertine.toml")
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line))
+            .fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    #[test]
+    fn the_shipped_configuration_shows_every_key_with_its_default() {
+        let optional = ["item", "user", "rating", "occurred_at", "listen", "onnxruntime_library", "sessions", "group"];
+        let text: String = uncommented()
+            .lines()
+            .filter(|line| !optional.iter().any(|name| line.starts_with(&format!("{name} = "))))
+            .fold(String::new(), |text, line| text + line + "\n");
+        let shipped = load_text(include_str!("../../config/albertine.toml"), &[]).unwrap();
+        assert_eq!(
+            format!("{:?}", load_text(&text, &[]).unwrap()),
+            format!("{shipped:?}"),
+            "a default shown is not the default"
+        );
+        load_text(&uncommented(), &[]).unwrap();
+        // Every key a file can have, as the messages about unknown keys list them.
+        for section in
+            ["kafka", "postgres", "engine", "metrics", "shutdown", "streams.reviews", "streams.reviews.fields"]
+        {
+            let header = format!("[{section}]\n");
+            let unknown = uncommented().replacen(&header, &format!("{header}unknown_key = 1\n"), 1);
+            let message = problems(&unknown).join("\n");
+            let keys: Vec<&str> = message
+                .split('`')
+                .filter(|key| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
+                .collect();
+            for key in keys.iter().filter(|key| !key.is_empty() && !["unknown_key", "client", "fields"].contains(key)) {
+                assert!(
+                    uncommented().contains(&format!("\n{key} = ")),
+                    "config/albertine.toml does not show `{section}.{key}`"
+                );
+            }
+        }
+    }
+
     #[test]
     fn what_is_not_written_has_its_default() {
         let config = load_text(VALID, &[]).unwrap();

@@ -4,4 +4,5 @@
 mod crashes;
 mod records;
 mod starts;
+mod streams;
 mod takeover;

@@ -24,6 +24,8 @@ pub struct Stream {
 pub struct Options {
     /// Lines under `[streams.reviews]`.
     pub stream: String,
+    /// Tables after everything else.
+    pub extra: String,
     /// `FAILPOINTS`, in the syntax of the `fail` crate.
     pub failpoints: String,
     /// In place of the database's own URL.
@@ -88,7 +90,9 @@ id = "{id}"
 text = "/text"
 item = "/item"
 rating = "/rating"
+{extra}
 "#,
+            extra = options.extra,
             schema = self.database.schema,
             topic = self.topic,
             stream = options.stream,
