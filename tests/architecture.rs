@@ -144,6 +144,7 @@ fn every_rule_finds_what_breaks_it_and_nothing_in_tests_comments_and_strings() {
             format!("/* {line} */\n"),
             format!("const A: &str = r#\"{line}\"#;\n"),
             format!("fn a() {{}}\n\n#[cfg(test)]\nmod tests {{\n    {line}\n}}\n"),
+            format!("#[cfg(test)]\n#[expect(clippy::all)]\nmod tests {{\n    {line}\n}}\n"),
         ] {
             assert_eq!(violations(file, &harmless), Vec::<String>::new(), "{harmless}");
         }
@@ -230,7 +231,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         let kind = entry.file_type().unwrap();
         if ignored.iter().any(|ignored| entry.file_name() == *ignored) {
             continue;
-        } else if kind.is_file() {
+        }
+        if kind.is_file() {
             found.push(entry.path());
         } else if kind.is_dir() {
             found.extend(files(&entry.path()));
@@ -245,7 +247,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 fn references(file: &str, source: &str) -> BTreeSet<String> {
     let (module, code) = (module_of(file), code(source));
     let mut paths = written_paths(&code);
-    use_trees(&code).iter().for_each(|tree| expand(tree, "", &mut paths));
+    for tree in use_trees(&code) {
+        expand(&tree, "", &mut paths);
+    }
     paths.iter().map(|path| resolve(path, &module)).collect()
 }
 
@@ -313,7 +317,7 @@ fn expand(tree: &str, prefix: &str, paths: &mut Vec<String>) {
 
 /// The source without its tests, its comments and what stands in its strings.
 fn code(source: &str) -> String {
-    let source = source.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let source = without_tests(source);
     let mut code = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(character) = rest.chars().next() {
@@ -328,6 +332,16 @@ fn code(source: &str) -> String {
         }
     }
     code
+}
+
+/// The source up to its module of tests, which stands last and may have further attributes.
+fn without_tests(source: &str) -> &str {
+    let is_module = |at: &usize| {
+        let mut lines = source[*at..].lines().skip(1).skip_while(|line| line.starts_with("#["));
+        lines.next().is_some_and(|line| line.starts_with("mod "))
+    };
+    let tests = source.match_indices("#[cfg(test)]\n").map(|(at, _)| at).find(is_module);
+    &source[..tests.unwrap_or(source.len())]
 }
 
 /// The length of the comment that begins here.

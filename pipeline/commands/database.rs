@@ -37,11 +37,30 @@ pub fn run(global: &GlobalOptions, args: &DatabaseArgs) -> anyhow::Result<()> {
     })
 }
 
+/// The table in which sqlx notes what was migrated: without it the program would take the schema for an
+/// empty one.
+const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
+    version bigint PRIMARY KEY,
+    description text NOT NULL,
+    installed_on timestamptz NOT NULL DEFAULT now(),
+    success boolean NOT NULL,
+    checksum bytea NOT NULL,
+    execution_time bigint NOT NULL
+);";
+
 fn print_migrations(schema: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "CREATE SCHEMA IF NOT EXISTS {};\nSET search_path TO {};", quoted(schema), quoted(schema))?;
+    writeln!(out, "{BOOKKEEPING}")?;
     for migration in MIGRATIONS.iter() {
         writeln!(out, "\n-- migration {}: {}\n{}", migration.version, migration.description, migration.sql.as_str())?;
+        writeln!(
+            out,
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES ({}, '{}', true, '\\x{}', 0);",
+            migration.version,
+            migration.description.replace('\'', "''"),
+            hex::encode(&*migration.checksum),
+        )?;
     }
     Ok(())
 }

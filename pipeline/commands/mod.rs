@@ -151,8 +151,11 @@ fn exit_code(error: &anyhow::Error) -> ExitCode {
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
+        .filter_map(|cause| match cause.downcast_ref::<std::io::Error>() {
+            Some(cause) => Some(cause.kind()),
+            None => cause.downcast_ref::<serde_json::Error>()?.io_error_kind(),
+        })
+        .any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }
 
 /// The error and its causes on one line; a cause that its error already quotes is not said again.

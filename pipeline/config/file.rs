@@ -11,6 +11,7 @@ use std::{
 use bytesize::ByteSize;
 use figment::{
     Figment,
+    error::Kind,
     providers::{Env, Format, Toml},
 };
 use secrecy::SecretString;
@@ -234,11 +235,24 @@ pub fn parse(path: &Path) -> Result<FileConfig, ConfigError> {
     })
 }
 
+/// Whether the value of a key may be a secret.
+fn holds_secret(key: &str) -> bool {
+    key == "postgres.url" || key.starts_with("kafka.client")
+}
+
 fn problem(error: &figment::Error) -> Problem {
     let place = error
         .metadata
         .as_ref()
         .filter(|metadata| metadata.name.contains("environment"))
         .map(|_| " (set in the environment)");
-    Problem { key: error.path.join("."), message: format!("{}{}", error.kind, place.unwrap_or_default()) }
+    let key = error.path.join(".");
+    let message = match &error.kind {
+        // The message would quote what was found, and that may be a secret in the wrong place.
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if holds_secret(&key) => {
+            format!("invalid type: expected {expected}; what was found is not shown")
+        }
+        kind => kind.to_string(),
+    };
+    Problem { key, message: format!("{message}{}", place.unwrap_or_default()) }
 }

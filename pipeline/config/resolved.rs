@@ -309,8 +309,9 @@ fn check_groups(streams: &BTreeMap<String, Option<StreamConfig>>, problems: &mut
 }
 
 #[cfg(test)]
-#[expect(clippy::result_large_err, reason = "the signature is figment's")]
 mod tests {
+    #![expect(clippy::result_large_err, reason = "the signature is figment's")]
+
     use figment::Jail;
 
     use super::*;

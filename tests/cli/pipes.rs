@@ -31,7 +31,7 @@ fn short_output_that_nobody_reads_is_no_failure() {
 fn long_output_that_nobody_reads_ends_a_classification() {
     let setup = Setup::new();
     // Far more than what a buffer holds.
-    let lines: String = (0..1000).map(|index| format!("Text {index} is good.\n")).collect();
+    let lines = (0..1000).fold(String::new(), |lines, index| lines + &format!("Text {index} is good.\n"));
     let text = setup.write("many.txt", &lines);
     let arguments = ["classify", "--model", "albert-sentiment", text.to_str().unwrap()];
     assert_ends_cleanly(&unread(&mut setup.command(arguments)));

@@ -82,7 +82,8 @@ fn where_the_id_is_the_key_a_field_becomes_it() {
 #[test]
 fn records_of_one_document_go_to_one_partition() {
     let stream = Stream::new(4);
-    let lines: String = (0..200).map(|index| format!("{{\"id\":\"d{}\",\"text\":\"Fine.\"}}\n", index % 20)).collect();
+    let line = |index| format!("{{\"id\":\"d{}\",\"text\":\"Fine.\"}}\n", index % 20);
+    let lines = (0..200).fold(String::new(), |lines, index| lines + &line(index));
     run(&stream, &[&PRODUCE[..], &["-"]].concat(), &lines).expect(0);
     let records = records(&stream.topic);
     assert_eq!(records.len(), 200);

@@ -15,7 +15,7 @@ use albertine::{
     text::tokenize::TokenWindow,
 };
 
-use super::{distance, goldens, model, runtime, session};
+use super::{ROUNDING_TOLERANCE, distance, goldens, model, runtime, session};
 use crate::support::DEADLINE;
 
 fn engine(sessions: usize, queue_tokens_max: usize) -> Engine {
@@ -64,7 +64,10 @@ fn every_job_of_many_threads_is_answered_once_with_its_own_logits() {
         for (index, (weight, logits)) in [first, second].into_iter().zip(windows) {
             assert_eq!(weight, goldens[index].len() - 2, "the weight of text {index}");
             let distance = distance(&logits, &expected[index]);
-            assert!(distance < 1e-4, "text {index} was given logits that are {distance} off: another text's?");
+            assert!(
+                distance <= ROUNDING_TOLERANCE,
+                "text {index} was given logits that are {distance} off: another text's?"
+            );
         }
     }
     assert_eq!(answered, THREADS * goldens.len());
@@ -144,7 +147,7 @@ fn a_group_that_fails_is_answered_with_an_error_and_the_next_is_computed() {
     for ids in [vec![101, 4_000_000, 102], vec![101, 2204, 102]] {
         let sender = sender.clone();
         engine.submit(job(vec![window(&ids)], move |result| {
-            sender.send(result.map_err(|error| error.to_string())).unwrap()
+            sender.send(result.map_err(|error| error.to_string())).unwrap();
         }));
         // One after the other: both have three tokens, and would share a group and its fate.
         if ids[1] == 4_000_000 {

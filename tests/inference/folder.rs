@@ -40,7 +40,7 @@ impl Copy {
     /// Replaces a file and states its hash, as if it had been exported so.
     fn replace(&self, file: &str, bytes: &[u8]) -> &Self {
         fs::write(self.path().join(file), bytes).unwrap();
-        let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = hex::encode(Sha256::digest(bytes));
         self.set("sha256", file, hash)
     }
 
@@ -176,7 +176,7 @@ fn a_manifest_is_told_which_key_is_wrong() {
 #[test]
 fn what_is_no_manifest_is_told_where() {
     let cases = [
-        (r#"format = 1"#, "missing field `name`"),
+        ("format = 1", "missing field `name`"),
         ("format = ", "TOML parse error at line 1"),
         ("\u{0}", "TOML parse error at line 1"),
     ];

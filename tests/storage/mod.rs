@@ -30,7 +30,7 @@ impl Fixture {
         let fixture = Self { database, store };
         fixture.statement("INSERT INTO {s}.models VALUES ('m', '1', 'sentiment', '{negative,positive}')");
         fixture.statement("INSERT INTO {s}.promotions VALUES ('reviews', 'sentiment', 'm')");
-        block_on(fixture.store.maintain_partitions(std::time::Duration::from_secs(3600))).unwrap();
+        block_on(fixture.store.maintain_partitions(std::time::Duration::from_hours(1))).unwrap();
         fixture
     }
 
@@ -252,7 +252,7 @@ fn partitions_by_month_are_made_by_many_at_once_and_old_ones_retired() {
     fixture.statement(
         "CREATE TABLE {s}.rejections_2020_01 PARTITION OF {s}.rejections FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')",
     );
-    let retention = std::time::Duration::from_secs(3600);
+    let retention = std::time::Duration::from_hours(1);
     block_on(async {
         let (first, second) =
             tokio::join!(fixture.store.maintain_partitions(retention), fixture.store.maintain_partitions(retention));

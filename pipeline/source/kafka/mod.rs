@@ -60,6 +60,10 @@ pub enum Start {
 pub enum SourceError {
     #[error("stream `{stream}`: cannot {action}: {source}")]
     Broker { stream: Arc<str>, action: String, source: KafkaError },
+    #[error(
+        "stream `{stream}`: cannot ask the brokers at `{servers}` about topic `{topic}`: {source}; start them, or correct `kafka.bootstrap_servers`, `KAFKA_BOOTSTRAP_SERVERS` or `kafka.client`"
+    )]
+    Unreachable { stream: Arc<str>, topic: Arc<str>, servers: Box<str>, source: KafkaError },
     #[error("stream `{stream}`: topic `{topic}` does not exist; create it, or correct `streams.{stream}.topic`")]
     TopicMissing { stream: Arc<str>, topic: Arc<str> },
     #[error(
@@ -97,7 +101,7 @@ pub fn run(
     let broker = |action: &str, source| SourceError::Broker { stream: stream.clone(), action: action.into(), source };
     let consumer: BaseConsumer<Context> =
         settings.create_with_context(context).map_err(|error| broker("create the consumer", error))?;
-    partition_count(&consumer, &stream, &topic)?;
+    partition_count(&consumer, &consumer.context().config.client, &stream, &topic)?;
     consumer.subscribe(&[&topic]).map_err(|error| broker(&format!("subscribe to topic `{topic}`"), error))?;
     let result = Poller::new(&consumer, control).poll_until_closed();
     // Leaves the group; the callback hands the partitions back.
@@ -112,14 +116,17 @@ pub fn run(
 /// Where the broker cannot be asked, or has no such topic.
 fn partition_count<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
+    client: &ClientSettings,
     stream: &Arc<str>,
     topic: &Arc<str>,
 ) -> Result<i32, SourceError> {
-    let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(|source| SourceError::Broker {
-        stream: stream.clone(),
-        action: format!("read the metadata of topic `{topic}`"),
-        source,
-    })?;
+    let metadata =
+        consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(|source| SourceError::Unreachable {
+            stream: stream.clone(),
+            topic: topic.clone(),
+            servers: client.0.get("bootstrap.servers").map_or("", String::as_str).into(),
+            source,
+        })?;
     let partitions = metadata
         .topics()
         .iter()
@@ -159,5 +166,5 @@ pub fn probe(client: &ClientSettings, stream: &Arc<str>, topic: &Arc<str>) -> Re
             action: "create the consumer".into(),
             source,
         })?;
-    partition_count(&consumer, stream, topic)
+    partition_count(&consumer, client, stream, topic)
 }

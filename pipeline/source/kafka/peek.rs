@@ -41,6 +41,9 @@ pub fn newest(client: &ClientSettings, topic: &str, limit: usize) -> Result<Vec<
         .set("enable.partition.eof", "true");
     let consumer: BaseConsumer<ClientLog> = settings.create_with_context(ClientLog::default())?;
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
+    if let Some(error) = metadata.topics().iter().find_map(rdkafka::metadata::MetadataTopic::error) {
+        return Err(KafkaError::MetadataFetch(error.into()));
+    }
     let partitions: Vec<i32> = metadata
         .topics()
         .iter()

@@ -15,7 +15,8 @@ impl Context {
     /// Start positions of all partitions the topic has now: decided for all at once, so that a partition
     /// that is claimed a little later does not begin a little later too.
     pub(super) fn first_positions(&self, consumer: &BaseConsumer<Self>) -> Result<Vec<(i32, Position)>, SourceError> {
-        let all: Vec<i32> = (0..partition_count(consumer, &self.config.stream, &self.config.topic)?).collect();
+        let all: Vec<i32> =
+            (0..partition_count(consumer, &self.config.client, &self.config.stream, &self.config.topic)?).collect();
         match self.config.start {
             Start::Earliest => self.low_positions(consumer, &all),
             Start::Latest => self.watermarks(consumer, &all, |_, high| high),
