@@ -2,7 +2,7 @@
 # `make` alone lists them.
 
 SHELL := bash
-# Queries are checked against .sqlx, never against whatever DATABASE_URL points to.
+# A build that checks queries (sqlx macros) must not ask whatever database DATABASE_URL points to.
 export SQLX_OFFLINE := true
 
 WITH_SERVICES := . .local/env &&

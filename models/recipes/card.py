@@ -131,9 +131,9 @@ A true ALBERT: a factorised embedding (30,522 × {networks.EMBEDDING_SIZE}), **o
 
 ## How it was made
 
-`bge-small-en-v1.5` (MIT) was fine-tuned on the three classes and distilled into the shared layer: logits and hidden states, every depth trained with the same head, so that an early exit finds a usable prediction. Data: {', '.join(DATA)}; classes carry equal weight. `subjectivity` gives its objective sentences as a weak neutral. The head's bias ({bias}) and the temperature ({facts['temperature']:.2f}) were fitted on SST-5 dev and a part of the airline tweets that is not reported below. No text of a reported set was trained on, nor any product or newspaper text of the demo (compared by letters and digits, lower-cased).
+`bge-small-en-v1.5` (MIT) was fine-tuned on the three classes and distilled into the shared layer: logits and hidden states, every depth trained with the same head, so that an early exit finds a usable prediction. Data: {', '.join(DATA)}; classes carry equal weight. `subjectivity` gives its objective sentences as a weak neutral. The head's bias ({bias}) and the temperature ({facts['temperature']:.2f}) were fitted on SST-5 dev and a part of the airline tweets that is not reported below. Nearly every SST-2 dev sentence (830 of 872) also stands in SST-5 dev, so SST-2 dev is untrained but not untuned. No text of a reported set was trained on, nor any product or newspaper text of the demo (compared by letters and digits, lower-cased).
 
-The weights are MIT like the teacher's. Some of the data sets were published for research; whoever retrains should read their terms.
+The weights are released under MIT like the teacher's. The data sets have terms of their own, some of them meant for research only; read them before retraining or relying on the weights commercially.
 
 ## Accuracy
 
@@ -160,7 +160,7 @@ Weights are 7 bits wide (reduced range) with a scale a column, so that products 
 
 ## Speed
 
-Tokens a second on one core through embedding, all passes and head ({facts['core']}; other work ran on the machine):
+Tokens a second on one core through embedding, all passes and head ({facts['core']}):
 
 | {shapes} |
 |{'---|' * len(facts['speed'])}
@@ -171,5 +171,8 @@ Tokens a second on one core through embedding, all passes and head ({facts['core
 - English only. Other languages get a label, but it means little.
 - Neutral is the weakest class: true neutral texts were few, and a fact with a sad or cheerful content is often called negative or positive.
 - Trained on reviews, tweets and film sentences. Irony, comparisons and quoted opinions are read at face value.
-- A first model: short training, no search over its parameters.
+- Negation and comparison are weak ("Not bad at all, in fact rather good." is called negative), mixed long reviews are called by a narrow margin, and an empty text is called positive.
+- Later passes add little: one pass is within two points of six. Longer distillation should change that.
+- A first model: about one epoch and a half of distillation, no search over its parameters. Its teacher reached 0.926 on held-out SST-2 phrases where it reaches 0.895.
+- Measured on one kind of core only; that golden logits hold on cores without VNNI follows from the 7-bit weights and the disturbance test, and was not run there.
 """

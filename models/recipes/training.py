@@ -1,6 +1,6 @@
 """Training loop of the recipe: length-sorted batches, checkpoints that resume, optional second process.
 
-One thread a process: with other work on the machine, threads that wait for each other at every product lose more
+One thread a process: where other work shares the cores, threads that wait for each other at every product lose more
 than they gain. `--processes 2` averages gradients once a step instead.
 """
 

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufWriter, IsTerminal, Write},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -11,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Number, Value, json};
 use tempfile::NamedTempFile;
 
-use super::GlobalOptions;
+use super::{GlobalOptions, UsageError};
 use crate::{
     domain::{label::Label, rejection::Rejection, tracker::Tracker},
     engine::{Job, JobResult},
@@ -52,6 +53,12 @@ pub struct ClassifyArgs {
 
 pub fn run(global: &GlobalOptions, args: &ClassifyArgs) -> anyhow::Result<()> {
     let config = global.load_config()?;
+    if !config.models.contains_key(&args.model) {
+        let known: Vec<&str> = config.models.keys().map(String::as_str).collect();
+        return Err(
+            UsageError(format!("no model `{}` is configured; there is: {}", args.model, known.join(", "))).into()
+        );
+    }
     let file::Input { reader, name, .. } = file::open(args.file.as_deref())?;
     let host = ModelHost::start(&config, [&args.model])?;
     let output = Output::open(args.output.as_deref())?;
@@ -88,7 +95,11 @@ impl Output {
     fn open(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self::Stdout(BufWriter::new(std::io::stdout()))) };
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let file = NamedTempFile::new_in(folder).with_context(|| format!("cannot create `{}`", path.display()))?;
+        // Like any new file: the umask decides who may read it.
+        let file = tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o666))
+            .tempfile_in(folder)
+            .with_context(|| format!("cannot create `{}`", path.display()))?;
         Ok(Self::File { file: BufWriter::new(file), path: path.to_owned() })
     }
 

@@ -1,4 +1,4 @@
-//! Configuration in three steps: parsed ([`file`]), validated ([`resolved`]), connected (the topology).
+//! Configuration in three steps: parsed ([`mod@file`]), validated ([`resolved`]), connected (the topology).
 //!
 //! Precedence: command line, then environment, then the file, then defaults. In the environment,
 //! `KAFKA_BOOTSTRAP_SERVERS`, `DATABASE_URL` and `ORT_DYLIB_PATH` go first, and every key of the file is

@@ -9,7 +9,7 @@
 //! - When a partition is taken away, the sink is told before the next owner can claim it, where the
 //!   broker allows; a worker that learns it too late is fenced by the claim.
 //!
-//! [`kafka`] reads topics; [`file`] reads lines for the commands that need no broker.
+//! [`kafka`] reads topics; [`mod@file`] reads lines for the commands that need no broker.
 
 pub mod file;
 pub mod kafka;

@@ -63,7 +63,7 @@ pub enum SourceError {
     #[error(
         "stream `{stream}`: cannot ask the brokers at `{servers}` about topic `{topic}`: {source}; start them, or correct `kafka.bootstrap_servers`, `KAFKA_BOOTSTRAP_SERVERS` or `kafka.client`"
     )]
-    Unreachable { stream: Arc<str>, topic: Arc<str>, servers: Box<str>, source: KafkaError },
+    Unreachable { stream: Arc<str>, topic: Arc<str>, servers: Box<str>, source: Box<KafkaError> },
     #[error("stream `{stream}`: topic `{topic}` does not exist; create it, or correct `streams.{stream}.topic`")]
     TopicMissing { stream: Arc<str>, topic: Arc<str> },
     #[error(
@@ -125,7 +125,7 @@ fn partition_count<C: ConsumerContext>(
             stream: stream.clone(),
             topic: topic.clone(),
             servers: client.0.get("bootstrap.servers").map_or("", String::as_str).into(),
-            source,
+            source: Box::new(source),
         })?;
     let partitions = metadata
         .topics()
