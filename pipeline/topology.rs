@@ -68,6 +68,14 @@ impl ModelHost {
     }
 }
 
+/// A model was asked for that the configuration does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("no model `{name}` is configured; there is: {known}")]
+pub struct UnknownModel {
+    name: String,
+    known: String,
+}
+
 /// Opens a configured model.
 ///
 /// # Errors
@@ -75,7 +83,7 @@ impl ModelHost {
 pub fn open_model(config: &Config, name: &str) -> anyhow::Result<Model> {
     let path = config.models.get(name).ok_or_else(|| {
         let known: Vec<&str> = config.models.keys().map(String::as_str).collect();
-        anyhow!("no model `{name}` is configured; there is: {}", known.join(", "))
+        UnknownModel { name: name.to_owned(), known: known.join(", ") }
     })?;
     Ok(Model::open(path)?.named(name))
 }

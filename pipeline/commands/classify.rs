@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Number, Value, json};
 use tempfile::NamedTempFile;
 
-use super::{GlobalOptions, UsageError};
+use super::GlobalOptions;
 use crate::{
     domain::{label::Label, rejection::Rejection, tracker::Tracker},
     engine::{Job, JobResult},
@@ -53,14 +53,8 @@ pub struct ClassifyArgs {
 
 pub fn run(global: &GlobalOptions, args: &ClassifyArgs) -> anyhow::Result<()> {
     let config = global.load_config()?;
-    if !config.models.contains_key(&args.model) {
-        let known: Vec<&str> = config.models.keys().map(String::as_str).collect();
-        return Err(
-            UsageError(format!("no model `{}` is configured; there is: {}", args.model, known.join(", "))).into()
-        );
-    }
-    let file::Input { reader, name, .. } = file::open(args.file.as_deref())?;
     let host = ModelHost::start(&config, [&args.model])?;
+    let file::Input { reader, name, .. } = file::open(args.file.as_deref())?;
     let output = Output::open(args.output.as_deref())?;
     let (format, reader) = match args.format.or_else(|| file::format_of(args.file.as_deref())) {
         Some(format) => (format, reader),

@@ -21,6 +21,7 @@ use secrecy::SecretString;
 use crate::{
     config::{self, ConfigError, Overrides, resolved::Config},
     telemetry::logging::{self, LogFilterError, LogFormat},
+    topology::UnknownModel,
 };
 
 const EXIT_CONFIGURATION: u8 = 78;
@@ -140,7 +141,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     if error.is::<ConfigError>() {
         ExitCode::from(EXIT_CONFIGURATION)
-    } else if error.is::<UsageError>() || error.is::<LogFilterError>() {
+    } else if error.is::<UsageError>() || error.is::<UnknownModel>() || error.is::<LogFilterError>() {
         ExitCode::from(EXIT_USAGE)
     } else {
         ExitCode::FAILURE
