@@ -15,6 +15,7 @@ pub mod config;
 pub mod decode;
 pub mod domain;
 pub mod engine;
+pub mod kafka;
 pub mod model;
 pub mod source;
 pub mod storage;

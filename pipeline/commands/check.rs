@@ -10,7 +10,8 @@ use super::{GlobalOptions, message, runtime, wants_colour};
 use crate::{
     config::resolved::{Config, StreamConfig},
     engine::session::{ModelSession, OnnxRuntime},
-    source::kafka::{self, admin},
+    kafka::admin,
+    source::kafka,
     storage::postgres::{Postgres, PostgresConfig},
     topology,
 };

@@ -17,10 +17,8 @@ use super::{GlobalOptions, find_stream, runtime, wants_colour};
 use crate::{
     config::resolved::{Config, StreamConfig},
     decode::{Decoded, json, mapping::FieldPath},
-    source::{
-        file::{self, FileFormat},
-        kafka::{admin, peek, produce::RecordProducer},
-    },
+    kafka::{admin, peek, produce::RecordProducer},
+    source::file::{self, FileFormat},
 };
 
 /// How much of a text a line of the table shows, in characters.

@@ -1,6 +1,6 @@
 //! `albertine stream`: records go on the topic with their key, and can be looked at as the mapping sees them.
 
-use albertine::source::kafka::peek::{self, PeekedRecord};
+use albertine::kafka::peek::{self, PeekedRecord};
 use serde_json::Value;
 
 use super::{Answer, Setup};

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use albertine::{
     config::secret::ClientSettings,
-    source::kafka::{admin, produce::RecordProducer},
+    kafka::{admin, produce::RecordProducer},
 };
 use rdkafka::{
     ClientConfig,

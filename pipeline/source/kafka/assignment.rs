@@ -17,9 +17,10 @@ use rdkafka::{
     error::KafkaError,
 };
 
-use super::{KafkaSourceConfig, SourceError, client::ClientLog};
+use super::{KafkaSourceConfig, SourceError};
 use crate::{
     domain::{checkpoint::Position, version::VersionClock},
+    kafka::client::ClientLog,
     source::{Claims, Lease, Sink},
 };
 

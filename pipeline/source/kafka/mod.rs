@@ -4,19 +4,14 @@
 //! claims, never from the group: the group only shares out the partitions, and its committed offsets are
 //! hints for lag tools. An offset that is out of range is an error with a remedy, never a silent reset.
 
-pub mod admin;
 mod assignment;
-mod client;
-pub mod peek;
 mod poll;
-pub mod produce;
 mod start;
 
 use std::{sync::Arc, time::Duration};
 
 use assignment::Context;
 use chrono::{DateTime, Utc};
-use client::{ClientLog, client_config};
 use poll::Poller;
 use rdkafka::{
     ClientConfig,
@@ -25,7 +20,10 @@ use rdkafka::{
 };
 
 use super::{Claims, Sink, SourceControl};
-use crate::config::secret::ClientSettings;
+use crate::{
+    config::secret::ClientSettings,
+    kafka::client::{ClientLog, client_config},
+};
 
 /// Deadline of one metadata or offset request to the broker.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);

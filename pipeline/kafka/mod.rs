@@ -1,0 +1,9 @@
+//! What every use of Kafka here shares: clients with our defaults and logs that do not flood, questions
+//! about topics, and reading and writing records outside the pipeline.
+//!
+//! The pipeline itself reads through [`crate::source::kafka`].
+
+pub mod admin;
+pub mod client;
+pub mod peek;
+pub mod produce;
