@@ -7,6 +7,7 @@
 //! - [`domain`], [`decode`], [`text`], [`model`]: values and rules, without runtime or adapter.
 //! - [`engine`]: groups windows of text and runs them, one ONNX Runtime session a core.
 //! - [`source`], [`storage`]: the adapters to Kafka and Postgres, with the contracts they keep.
+//! - [`publish`]: what is stored, to the live topic.
 //! - [`stream`]: one stream of records, from arrival to stored label.
 //! - [`topology`]: the only place that names concrete types and starts threads and tasks.
 
@@ -17,6 +18,7 @@ pub mod domain;
 pub mod engine;
 pub mod kafka;
 pub mod model;
+pub mod publish;
 pub mod source;
 pub mod storage;
 pub mod stream;

@@ -1,14 +1,15 @@
 //! Puts the parts together: the only place that names concrete types, makes channels, and starts threads
 //! and tasks. It holds no rule of its own beyond the order of starting and stopping.
 //!
-//! A stream runs as one poll thread (source), the tokenizer threads (intake) and one task (committer). The
-//! engine's threads are shared by all streams. On shutdown the sources stop reading, what is in flight is
-//! stored until the deadline, and the partitions are handed back.
+//! A stream runs as one poll thread (source), the tokenizer threads (intake), one task (committer) and, with a
+//! live topic, a thread for each partition it has (publisher). The engine's threads are shared by all streams. On
+//! shutdown the sources stop reading, what is in flight is stored and published until the deadline, and the
+//! partitions are handed back.
 
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -18,12 +19,20 @@ use backon::{ExponentialBuilder, Retryable};
 use tokio::{runtime::Handle, sync::mpsc, task::JoinSet};
 
 use crate::{
-    config::resolved::{Config, StreamConfig},
-    domain::checkpoint::{Claim, Position},
+    config::resolved::{Config, LiveConfig, StreamConfig},
+    domain::{
+        checkpoint::{Claim, PartitionKey, TopicStart},
+        live::{LiveFormat, OutboxRange, Published},
+        publication::StoredState,
+    },
     engine::{Engine, job::ModelIndex, session::OnnxRuntime},
     model::folder::Model,
+    publish::{
+        Outbox, Publisher, PublishingSink,
+        kafka::{KafkaLiveConfig, KafkaLiveTopic, topics},
+    },
     source::{
-        Claims, Sink, SourceControl,
+        Claims, Lease, Sink, SourceControl,
         kafka::{self, KafkaSourceConfig},
     },
     storage::{ErrorKind, StoreError, postgres::Postgres, retention},
@@ -117,11 +126,14 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     for stream in config.streams.values() {
         let models: Vec<(ModelIndex, Arc<Model>)> =
             stream.models.iter().filter_map(|name| host.models.get(name).cloned()).collect();
+        ensure_live_topics(&config, stream).await?;
         store.register_models(&stream.name, &models.iter().map(|(_, model)| &**model).collect::<Vec<_>>()).await?;
         streams.push(RunningStream::start(&config, stream, models, &store, &engine, &failures)?);
     }
     tracing::info!(streams = streams.len(), engine_sessions = config.engine.sessions.get(), "running");
-    let maintenance = tokio::spawn(maintain(store.clone(), config.rejections_retention));
+    let mut maintenance = JoinSet::new();
+    maintenance.spawn(maintain(store.clone(), config.rejections_retention));
+    maintenance.spawn(fold(store.clone()));
 
     let failure = tokio::select! {
         () = shutdown => None,
@@ -129,7 +141,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     };
     let deadline = if failure.is_some() { Duration::ZERO } else { config.shutdown_deadline };
     stop(streams, engine, deadline).await;
-    maintenance.abort();
+    maintenance.shutdown().await;
     if tokio::time::timeout(CLOSE_TIMEOUT, store.close()).await.is_err() {
         tracing::warn!("Postgres did not take its leave in time; its connections are cut");
     }
@@ -145,6 +157,20 @@ async fn maintain(store: Postgres, retention: Duration) {
     }
 }
 
+/// How often the changes to the sums of items are folded. Views count both, so nothing waits for it; a longer
+/// interval makes them read more.
+const FOLD_INTERVAL: Duration = Duration::from_secs(1);
+
+async fn fold(store: Postgres) {
+    loop {
+        tokio::time::sleep(FOLD_INTERVAL).await;
+        match store.fold_sums().await {
+            Ok(changes) => metrics::counter!(telemetry::metrics::SUMS_FOLDED).increment(changes),
+            Err(error) => tracing::debug!(%error, "the sums of items were not folded; trying again in a second"),
+        }
+    }
+}
+
 /// A stream's threads and task.
 struct RunningStream {
     name: Arc<str>,
@@ -152,6 +178,13 @@ struct RunningStream {
     events: mpsc::Sender<Event>,
     committer: JoinSet<()>,
     threads: Vec<JoinHandle<()>>,
+    publishing: Option<Publishing>,
+}
+
+/// A stream's publisher and its threads, one a lease.
+struct Publishing {
+    publisher: Arc<Publisher>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl RunningStream {
@@ -168,6 +201,15 @@ impl RunningStream {
             batch_documents_max: stream.batch_documents_max,
             // One connection stays free for claims and for reading checkpoints.
             batches_max: (config.postgres.connections_max as usize).saturating_sub(1).max(1),
+            live: stream.live.as_ref().map(|live| {
+                let triple = |(_, model): &(ModelIndex, Arc<Model>)| {
+                    (model.task.clone(), model.name.clone(), model.version.clone())
+                };
+                Arc::new(LiveFormat {
+                    models: models.iter().map(triple).collect(),
+                    dead_letters: live.dead_letters.is_some(),
+                })
+            }),
         };
         let committer = Committer::new(Arc::new(store.clone()), committer_config, events_out);
         let mut committers = JoinSet::new();
@@ -187,6 +229,7 @@ impl RunningStream {
             mapping: stream.mapping.clone(),
             text_bytes_max: stream.text_bytes_max,
             models,
+            dead_letters: stream.live.as_ref().is_some_and(|live| live.dead_letters.is_some()),
         });
         let mut threads = Vec::new();
         for index in 0..config.tokenizer_threads.get() {
@@ -198,13 +241,15 @@ impl RunningStream {
         }
 
         let control = Arc::new(SourceControl::default());
-        let claims = StoreClaims {
+        let blocking = BlockingStore {
             store: store.clone(),
             stream: stream.name.clone(),
             topic: stream.topic.clone(),
             runtime: Handle::current(),
             timeout: config.claim_timeout,
         };
+        let publishing =
+            stream.live.as_ref().map(|live| Publishing::new(config, stream, live, blocking.clone())).transpose()?;
         let source_config = KafkaSourceConfig {
             stream: stream.name.clone(),
             topic: stream.topic.clone(),
@@ -212,18 +257,100 @@ impl RunningStream {
             start: stream.start,
             in_flight_documents_max: stream.in_flight_documents_max,
             in_flight_bytes_max: stream.in_flight_bytes_max,
+            unpublished_bytes_max: stream.live.as_ref().map_or(usize::MAX, |live| live.unpublished_bytes_max),
+            hints: stream.live.is_none(),
             reclaim_delay: config.kafka.reclaim_delay,
             client: config.kafka.client.clone(),
         };
         let (source_control, failures) = (Arc::clone(&control), failures.clone());
+        let sink: Arc<dyn Sink> = match &publishing {
+            Some(publishing) => Arc::new(PublishingSink { inner: intake, start: publishing.starter(&stream.name) }),
+            None => Arc::new(intake),
+        };
         threads.push(spawn_thread(&format!("source-{}", stream.name), move || {
-            let sink: Arc<dyn Sink> = Arc::new(intake);
-            if let Err(error) = kafka::run(source_config, Arc::new(claims), sink, &source_control) {
+            if let Err(error) = kafka::run(source_config, Arc::new(blocking), sink, &source_control) {
                 let _ = failures.try_send(error.into());
             }
         })?);
-        Ok(Self { name: stream.name.clone(), control, events, committer: committers, threads })
+        Ok(Self { name: stream.name.clone(), control, events, committer: committers, threads, publishing })
     }
+}
+
+impl Publishing {
+    fn new(config: &Config, stream: &StreamConfig, live: &LiveConfig, store: BlockingStore) -> anyhow::Result<Self> {
+        let topic = KafkaLiveTopic::new(live_config(config, stream, live))?;
+        Ok(Self {
+            publisher: Arc::new(Publisher::new(Arc::new(store), Arc::new(topic), live.transaction_bytes_max)),
+            threads: Arc::default(),
+        })
+    }
+
+    /// Starts a thread for each lease.
+    fn starter(&self, stream: &str) -> Box<dyn Fn(Arc<Lease>) + Send + Sync> {
+        let (publisher, threads) = (Arc::clone(&self.publisher), Arc::clone(&self.threads));
+        let stream = stream.to_owned();
+        Box::new(move |lease| {
+            let name = format!("publish-{stream}-{}", lease.claim.key.partition);
+            let (publisher, leased) = (Arc::clone(&publisher), Arc::clone(&lease));
+            let mut threads = threads.lock().unwrap_or_else(PoisonError::into_inner);
+            threads.retain(|thread| !thread.is_finished());
+            match spawn_thread(&name, move || publisher.run(&leased)) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    // Lost, it is claimed again, and a thread tried again.
+                    tracing::error!(error = format!("{error:#}"), "cannot publish");
+                    lease.lose();
+                }
+            }
+        })
+    }
+
+    /// Waits until all that is stored is published, or the time is over.
+    async fn finish(&self, timeout: Duration) -> bool {
+        self.publisher.finish();
+        let started = Instant::now();
+        while started.elapsed() < timeout {
+            let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            threads.iter().for_each(|thread| thread.thread().unpark());
+            if threads.iter().all(JoinHandle::is_finished) {
+                return true;
+            }
+            drop(threads);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        false
+    }
+
+    fn into_threads(self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// How a stream's live topic is reached.
+pub fn live_config(config: &Config, stream: &StreamConfig, live: &LiveConfig) -> KafkaLiveConfig {
+    KafkaLiveConfig {
+        group: stream.group.clone(),
+        labels_topic: live.labels.topic.clone(),
+        dead_letters_topic: live.dead_letters.as_ref().map(|shape| shape.topic.clone()),
+        client: config.kafka.client.clone(),
+    }
+}
+
+/// Makes a stream's live topics, or checks them.
+///
+/// # Errors
+/// Where the broker refuses, or an existing topic is of another kind.
+pub async fn ensure_live_topics(config: &Config, stream: &StreamConfig) -> anyhow::Result<()> {
+    let Some(live) = &stream.live else { return Ok(()) };
+    let partitions = {
+        let (client, name, topic) = (config.kafka.client.clone(), stream.name.clone(), stream.topic.clone());
+        tokio::task::spawn_blocking(move || kafka::probe(&client, &name, &topic)).await??
+    };
+    let key = format!("streams.{}.live", stream.name);
+    for shape in [Some(&live.labels), live.dead_letters.as_ref()].into_iter().flatten() {
+        topics::ensure(&config.kafka.client, shape, partitions, &key).await?;
+    }
+    Ok(())
 }
 
 /// Stores what is in flight until the deadline, then hands back the rest.
@@ -239,10 +366,22 @@ async fn stop(mut streams: Vec<RunningStream>, engine: Arc<Engine>, deadline: Du
             tracing::warn!(stream = %stream.name, "not everything in flight was stored by the deadline; the rest is read again by the next owner");
         }
         stream.committer.abort_all();
+        if let Some(publishing) = &stream.publishing
+            && !publishing.finish(deadline.saturating_sub(started.elapsed())).await
+        {
+            tracing::warn!(stream = %stream.name, "not everything stored was published by the deadline; the next owner publishes the rest");
+        }
         stream.control.close();
     }
     engine.close();
-    let threads: Vec<_> = streams.into_iter().flat_map(|stream| stream.threads).collect();
+    // Those of the publishers end last: a call to a broker that is away takes its time, and nothing waits for it.
+    let (mut threads, mut publishers) = (Vec::new(), Vec::new());
+    for stream in streams {
+        threads.extend(stream.threads);
+        publishers.extend(stream.publishing.map(Publishing::into_threads).unwrap_or_default());
+    }
+    publishers.retain(JoinHandle::is_finished);
+    threads.append(&mut publishers);
     let joined = tokio::task::spawn_blocking(move || {
         for thread in threads {
             if thread.join().is_err() {
@@ -264,18 +403,19 @@ fn spawn_thread(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Resu
         .with_context(|| format!("cannot start thread `{name}`"))
 }
 
-/// The claims of one stream, for a source that lives on a thread outside the runtime.
-struct StoreClaims {
+/// The store of one stream, for threads outside the runtime.
+#[derive(Clone)]
+struct BlockingStore {
     store: Postgres,
     stream: Arc<str>,
     topic: Arc<str>,
     runtime: Handle,
-    /// How long a claim waits for Postgres. Below the group's `max.poll.interval.ms` (5 minutes), or the
+    /// How long a call waits for Postgres. Below the group's `max.poll.interval.ms` (5 minutes), or the
     /// partition would be given away meanwhile.
     timeout: Duration,
 }
 
-impl StoreClaims {
+impl BlockingStore {
     /// Tries until it works, fails for good, or the time is over.
     fn wait<T, F: Future<Output = Result<T, StoreError>>>(&self, attempt: impl FnMut() -> F) -> anyhow::Result<T> {
         let backoff = ExponentialBuilder::default()
@@ -286,21 +426,44 @@ impl StoreClaims {
         let attempts = attempt
             .retry(backoff)
             .when(|error| error.kind == ErrorKind::Retryable)
-            .notify(|error, delay| tracing::warn!(stream = %self.stream, %error, retry_in_ms = delay.as_millis(), "Postgres did not answer a claim"));
+            .notify(|error, delay| tracing::warn!(stream = %self.stream, %error, retry_in_ms = delay.as_millis(), "Postgres did not answer; trying again"));
         Ok(self.runtime.block_on(attempts)?)
     }
 }
 
-impl Claims for StoreClaims {
-    fn known_partitions(&self) -> anyhow::Result<Vec<i32>> {
+impl Claims for BlockingStore {
+    fn known_partitions(&self) -> anyhow::Result<Vec<(i32, Option<String>)>> {
         self.wait(|| self.store.known_partitions(&self.stream, &self.topic))
     }
 
-    fn initialise(&self, starts: &[(i32, Position)]) -> anyhow::Result<()> {
-        self.wait(|| self.store.initialise_checkpoints(&self.stream, &self.topic, starts))
+    fn initialise(&self, start: &TopicStart) -> anyhow::Result<()> {
+        self.wait(|| self.store.initialise_checkpoints(&self.stream, &self.topic, start))
     }
 
     fn claim(&self, partitions: &[i32]) -> anyhow::Result<Vec<Claim>> {
         self.wait(|| self.store.claim(&self.stream, &self.topic, partitions))
+    }
+}
+
+impl Outbox for BlockingStore {
+    fn state(&self, key: &PartitionKey) -> anyhow::Result<StoredState> {
+        self.wait(|| self.store.stored_state(key))?.ok_or_else(|| anyhow!("{key} has no checkpoint any more"))
+    }
+
+    fn ranges(
+        &self,
+        key: &PartitionKey,
+        published: Option<Published>,
+        bytes_max: usize,
+    ) -> anyhow::Result<Vec<OutboxRange>> {
+        self.wait(|| self.store.unpublished_ranges(key, published, bytes_max))
+    }
+
+    fn unpublished_bytes(&self, key: &PartitionKey, published: Published) -> anyhow::Result<usize> {
+        self.wait(|| self.store.unpublished_bytes(key, published))
+    }
+
+    fn delete(&self, key: &PartitionKey, published: Published) -> anyhow::Result<()> {
+        self.wait(|| self.store.delete_published(key, published)).map(drop)
     }
 }

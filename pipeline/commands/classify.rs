@@ -203,7 +203,7 @@ impl<'a> Classifier<'a> {
     fn take(&mut self, (ticket, result): Answer) -> anyhow::Result<()> {
         let Some(record) = self.pending.remove(&ticket) else { return Ok(()) };
         let row = match intake::labels(&self.models, result) {
-            Ok(labels) => labels.first().map(|label| self.row(record.fields, label)),
+            Ok(labels) => labels.first().map(|label| Self::row(record.fields, label)),
             Err(rejection) => {
                 self.rejected.push((record.line, rejection));
                 None
@@ -213,9 +213,10 @@ impl<'a> Classifier<'a> {
         Ok(())
     }
 
-    fn row(&self, mut fields: Map<String, Value>, label: &Label) -> Map<String, Value> {
-        let classes = self.models.iter().flat_map(|(_, model)| &model.labels);
-        let probabilities: Map<String, Value> = classes
+    fn row(mut fields: Map<String, Value>, label: &Label) -> Map<String, Value> {
+        let probabilities: Map<String, Value> = label
+            .classes
+            .iter()
             .zip(&label.probabilities)
             .map(|(class, probability)| (class.to_string(), rounded(*probability)))
             .collect();

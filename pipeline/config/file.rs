@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    num::{NonZeroU32, NonZeroUsize},
+    num::{NonZeroU16, NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,6 +21,7 @@ use super::{
     resolved::{ConfigError, Problem},
     secret::ClientSettings,
 };
+use crate::publish::kafka::topics::Cleanup;
 
 /// Prefix of the environment variables that set keys of the file.
 const ENVIRONMENT_PREFIX: &str = "ALBERTINE_";
@@ -168,6 +169,48 @@ pub struct Stream {
     pub in_flight_bytes_max: ByteSize,
     #[serde(default = "batch_documents_max")]
     pub batch_documents_max: NonZeroUsize,
+    #[serde(default)]
+    pub live: Live,
+}
+
+/// The live topic of a stream.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Live {
+    pub enabled: bool,
+    /// `<stream>.labels` unless given.
+    pub topic: Option<String>,
+    /// Topic for rejected records; none unless given.
+    pub dead_letters: Option<String>,
+    /// `None`: as many as the source has.
+    pub partitions: Option<NonZeroU16>,
+    /// `None`: the broker's default.
+    pub replication: Option<NonZeroU16>,
+    pub cleanup: Cleanup,
+    /// `None`: the broker's default.
+    #[serde(with = "humantime_serde")]
+    pub retention: Option<Duration>,
+    pub unpublished_bytes_max: ByteSize,
+    pub transaction_bytes_max: ByteSize,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            topic: None,
+            dead_letters: None,
+            partitions: None,
+            replication: None,
+            cleanup: Cleanup::Delete,
+            retention: None,
+            // A million labels, or hours of them: time to repair a broker while the database stays fresh.
+            unpublished_bytes_max: ByteSize::mib(512),
+            // Some thousand labels: large enough that a backlog is bound by bandwidth, small enough that a
+            // transaction ends within a second.
+            transaction_bytes_max: ByteSize::mib(2),
+        }
+    }
 }
 
 fn earliest() -> String {

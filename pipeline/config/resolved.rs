@@ -7,12 +7,13 @@ use chrono::DateTime;
 
 use super::{
     Overrides,
-    file::{FileConfig, OneOrMany, RecordFormat, Stream},
+    file::{FileConfig, Live, OneOrMany, RecordFormat, Stream},
     secret::ClientSettings,
 };
 use crate::{
     decode::mapping::{FieldMapping, FieldPath},
     engine::EngineConfig,
+    publish::kafka::topics::{Cleanup, LiveTopicShape},
     source::kafka::Start,
     storage::postgres::PostgresConfig,
 };
@@ -54,6 +55,17 @@ pub struct StreamConfig {
     pub in_flight_documents_max: usize,
     pub in_flight_bytes_max: usize,
     pub batch_documents_max: usize,
+    /// `None`: labels are only stored.
+    pub live: Option<LiveConfig>,
+}
+
+/// A stream's live topic.
+#[derive(Debug)]
+pub struct LiveConfig {
+    pub labels: LiveTopicShape,
+    pub dead_letters: Option<LiveTopicShape>,
+    pub unpublished_bytes_max: usize,
+    pub transaction_bytes_max: usize,
 }
 
 /// The configuration cannot be used.
@@ -145,12 +157,18 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
     });
 
     let models: BTreeMap<String, PathBuf> = file.models.into_iter().map(|(name, model)| (name, model.path)).collect();
+    for name in models.keys() {
+        problems.check(is_name(name), format!("models.{name}"), || {
+            "the name must be 1 to 100 characters of letters, digits, `-`, `_` and `.`".into()
+        });
+    }
     let streams = file
         .streams
         .into_iter()
         .map(|(name, stream)| (name.clone(), resolve_stream(&name, stream, &models, &mut problems)))
         .collect::<BTreeMap<_, _>>();
     check_groups(&streams, &mut problems);
+    check_live_topics(&streams, &mut problems);
     if !problems.0.is_empty() {
         return Err(ConfigError::Values { problems: problems.0 });
     }
@@ -182,7 +200,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
 
 /// Settings that carry the delivery contract are not the operator's to change.
 fn check_client_settings(client: &ClientSettings, problems: &mut Problems) {
-    const OURS: [&str; 8] = [
+    const OURS: [&str; 14] = [
         "bootstrap.servers",
         "group.id",
         "enable.auto.commit",
@@ -191,6 +209,12 @@ fn check_client_settings(client: &ClientSettings, problems: &mut Problems) {
         "isolation.level",
         "partition.assignment.strategy",
         "allow.auto.create.topics",
+        "transactional.id",
+        "transaction.timeout.ms",
+        "message.timeout.ms",
+        "enable.idempotence",
+        "acks",
+        "partitioner",
     ];
     for name in client.0.keys().filter(|name| OURS.contains(&name.as_str())) {
         problems.add(
@@ -256,6 +280,7 @@ fn resolve_stream(
     problems.check(start.is_some(), key("start"), || {
         format!("`{}` must be `earliest`, `latest` or a time such as `2026-01-31T00:00:00Z`", stream.start)
     });
+    let live = resolve_live(name, &stream.topic, stream.live, problems);
     let mut path = |field: &str, path: &str| {
         FieldPath::parse(path)
             .map_err(|error| problems.add(format!("streams.{name}.fields.{field}"), error.to_string()))
@@ -272,7 +297,6 @@ fn resolve_stream(
     let (item, user) = (optional("item", fields.item), optional("user", fields.user));
     let (rating, occurred_at) = (optional("rating", fields.rating), optional("occurred_at", fields.occurred_at));
     problems.check(!texts.is_empty(), key("fields.text"), || "must name at least one field".into());
-    let bytes = |size: bytesize::ByteSize| usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
     Some(StreamConfig {
         name: name.into(),
         topic: stream.topic.as_str().into(),
@@ -292,7 +316,56 @@ fn resolve_stream(
         in_flight_documents_max: stream.in_flight_documents_max.get(),
         in_flight_bytes_max: bytes(stream.in_flight_bytes_max),
         batch_documents_max: stream.batch_documents_max.get(),
+        live,
     })
+}
+
+fn resolve_live(name: &str, source: &str, live: Live, problems: &mut Problems) -> Option<LiveConfig> {
+    if !live.enabled {
+        return None;
+    }
+    let key = |field: &str| format!("streams.{name}.live.{field}");
+    // A stream's name that makes no topic's name is a problem of its own.
+    let given = live.topic.as_ref();
+    let labels = live.topic.clone().unwrap_or_else(|| format!("{name}.labels"));
+    for (field, topic) in [("topic", given), ("dead_letters", live.dead_letters.as_ref())] {
+        let Some(topic) = topic else { continue };
+        problems.check(is_topic(topic), key(field), || {
+            format!("`{topic}` is not a topic name: 1 to 249 characters of letters, digits, `-`, `_` and `.`")
+        });
+        problems.check(topic != source, key(field), || {
+            format!("`{topic}` is the topic the stream reads: name another one")
+        });
+    }
+    problems.check(live.dead_letters.as_ref() != Some(&labels), key("dead_letters"), || {
+        format!("`{labels}` is the topic of the labels: name another one")
+    });
+    problems.check(live.retention.is_none_or(|retention| !retention.is_zero()), key("retention"), || {
+        "must be longer than zero".into()
+    });
+    for (field, size) in
+        [("unpublished_bytes_max", live.unpublished_bytes_max), ("transaction_bytes_max", live.transaction_bytes_max)]
+    {
+        problems.check(size.as_u64() > 0, key(field), || "must be larger than zero".into());
+    }
+    let shape = |topic: String, cleanup| LiveTopicShape {
+        topic,
+        partitions: live.partitions.map(|partitions| i32::from(partitions.get())),
+        replication: live.replication.map(|replication| i32::from(replication.get())),
+        cleanup,
+        retention: live.retention,
+    };
+    Some(LiveConfig {
+        labels: shape(labels, live.cleanup),
+        // Dead letters have no key of ours: compaction would lose them.
+        dead_letters: live.dead_letters.map(|topic| shape(topic, Cleanup::Delete)),
+        unpublished_bytes_max: bytes(live.unpublished_bytes_max),
+        transaction_bytes_max: bytes(live.transaction_bytes_max),
+    })
+}
+
+fn bytes(size: bytesize::ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 
 /// Two streams in one group would share out each other's partitions.
@@ -304,6 +377,28 @@ fn check_groups(streams: &BTreeMap<String, Option<StreamConfig>>, problems: &mut
                 format!("streams.{}.group", stream.name),
                 format!("`{}` is also the group of stream `{other}`: two streams are two groups", stream.group),
             );
+        }
+    }
+}
+
+/// A topic that one stream writes and another one reads would label labels; two that write one topic can be told
+/// apart by nobody.
+fn check_live_topics(streams: &BTreeMap<String, Option<StreamConfig>>, problems: &mut Problems) {
+    let mut taken: BTreeMap<&str, &str> =
+        streams.values().flatten().map(|stream| (&*stream.topic, &*stream.name)).collect();
+    for stream in streams.values().flatten() {
+        let Some(live) = &stream.live else { continue };
+        let topics = [("topic", Some(&live.labels)), ("dead_letters", live.dead_letters.as_ref())];
+        for (field, shape) in topics {
+            let Some(shape) = shape else { continue };
+            if let Some(other) = taken.insert(&shape.topic, &stream.name)
+                && other != &*stream.name
+            {
+                problems.add(
+                    format!("streams.{}.live.{field}", stream.name),
+                    format!("`{}` is also a topic of stream `{other}`: name another one", shape.topic),
+                );
+            }
         }
     }
 }
@@ -365,7 +460,21 @@ mod tests {
 
     #[test]
     fn the_shipped_configuration_shows_every_key_with_its_default() {
-        let optional = ["item", "user", "rating", "occurred_at", "listen", "onnxruntime_library", "sessions", "group"];
+        // Without a default, or with one that follows from something else.
+        let optional = [
+            "item",
+            "user",
+            "rating",
+            "occurred_at",
+            "listen",
+            "onnxruntime_library",
+            "sessions",
+            "group",
+            "dead_letters",
+            "partitions",
+            "replication",
+            "retention",
+        ];
         let text: String = uncommented()
             .lines()
             .filter(|line| !optional.iter().any(|name| line.starts_with(&format!("{name} = "))))
@@ -378,9 +487,16 @@ mod tests {
         );
         load_text(&uncommented(), &[]).unwrap();
         // Every key a file can have, as the messages about unknown keys list them.
-        for section in
-            ["kafka", "postgres", "engine", "metrics", "shutdown", "streams.reviews", "streams.reviews.fields"]
-        {
+        for section in [
+            "kafka",
+            "postgres",
+            "engine",
+            "metrics",
+            "shutdown",
+            "streams.reviews",
+            "streams.reviews.live",
+            "streams.reviews.fields",
+        ] {
             let header = format!("[{section}]\n");
             let unknown = uncommented().replacen(&header, &format!("{header}unknown_key = 1\n"), 1);
             let message = problems(&unknown).join("\n");
@@ -388,7 +504,9 @@ mod tests {
                 .split('`')
                 .filter(|key| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
                 .collect();
-            for key in keys.iter().filter(|key| !key.is_empty() && !["unknown_key", "client", "fields"].contains(key)) {
+            for key in
+                keys.iter().filter(|key| !key.is_empty() && !["unknown_key", "client", "fields", "live"].contains(key))
+            {
                 assert!(
                     uncommented().contains(&format!("\n{key} = ")),
                     "config/albertine.toml does not show `{section}.{key}`"
@@ -439,6 +557,7 @@ mod tests {
         let with = |lines: &str| format!("{lines}\n{VALID}");
         let stream_with =
             |line: &str| replaced("[streams.reviews.fields]", &format!("{line}\n[streams.reviews.fields]"));
+        let live_with = |line: &str| stream_with(&format!("[streams.reviews.live]\n{line}"));
         let cases = [
             (
                 with("[kafka]\nbootstrap_servers = \"\""),
@@ -535,6 +654,39 @@ mod tests {
                 "`streams.reviews.batch_documents_max`: invalid value signed int `0`, expected a nonzero usize",
             ),
             (
+                live_with("topic = \"a b\""),
+                "`streams.reviews.live.topic`: `a b` is not a topic name: 1 to 249 characters of letters, digits, `-`, `_` and `.`",
+            ),
+            (
+                live_with("topic = \"reviews\""),
+                "`streams.reviews.live.topic`: `reviews` is the topic the stream reads: name another one",
+            ),
+            (
+                live_with("dead_letters = \"reviews.labels\""),
+                "`streams.reviews.live.dead_letters`: `reviews.labels` is the topic of the labels: name another one",
+            ),
+            (
+                live_with("cleanup = \"forget\""),
+                "`streams.reviews.live.cleanup`: unknown variant: found `forget`, expected `one of `delete`, `compact`, `compact-delete``",
+            ),
+            (live_with("retention = \"0s\""), "`streams.reviews.live.retention`: must be longer than zero"),
+            (
+                live_with("partitions = 0"),
+                "`streams.reviews.live.partitions`: invalid value signed int `0`, expected a nonzero u16",
+            ),
+            (
+                live_with("replication = 0"),
+                "`streams.reviews.live.replication`: invalid value signed int `0`, expected a nonzero u16",
+            ),
+            (
+                live_with("unpublished_bytes_max = 0"),
+                "`streams.reviews.live.unpublished_bytes_max`: must be larger than zero",
+            ),
+            (
+                live_with("transaction_bytes_max = 0"),
+                "`streams.reviews.live.transaction_bytes_max`: must be larger than zero",
+            ),
+            (
                 replaced("id = \"/id\"", "id = \"id\""),
                 "`streams.reviews.fields.id`: `id` is not a JSON Pointer: write `/name` or `/outer/inner` (`~1` for a slash in a name), or `key` for the record's key",
             ),
@@ -553,6 +705,10 @@ mod tests {
             .filter(|(found, expected)| found != expected)
             .collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
+        assert_eq!(
+            problems(&format!("[models.\"a/b\"]\npath = \"a\"\n{VALID}")),
+            ["`models.a/b`: the name must be 1 to 100 characters of letters, digits, `-`, `_` and `.`"]
+        );
         assert_eq!(
             problems("[models.a]\npath = \"a\""),
             ["`streams`: there is none: add `[streams.NAME]` with a topic, models and fields"]
@@ -578,6 +734,20 @@ mod tests {
                 "`streams.reviews.group`: `albertine.reviews` is also the group of stream `other`: two streams are two groups"
             ]
         );
+    }
+
+    #[test]
+    fn two_streams_cannot_write_one_topic_and_none_reads_what_another_writes() {
+        let second = |topic: &str, live: &str| {
+            format!(
+                "{VALID}\n[streams.other]\ntopic = \"{topic}\"\nmodels = [\"sentiment\"]\n[streams.other.live]\ntopic = \"{live}\"\n[streams.other.fields]\nid = \"/id\"\ntext = \"/text\"\n"
+            )
+        };
+        let shared =
+            "`streams.reviews.live.topic`: `reviews.labels` is also a topic of stream `other`: name another one";
+        assert_eq!(problems(&second("other", "reviews.labels")), [shared]);
+        assert_eq!(problems(&second("reviews.labels", "other.labels")), [shared]);
+        assert!(load_text(&second("reviews", "other.labels"), &[]).is_ok());
     }
 
     #[test]

@@ -34,6 +34,14 @@ impl Position {
     }
 }
 
+/// Where partitions of a topic begin that were never read, or belonged to a topic that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicStart {
+    /// Kafka's id of the topic: another one under the same name means that it was recreated.
+    pub topic_id: Option<String>,
+    pub positions: Vec<(i32, Position)>,
+}
+
 /// A worker's exclusive right to write a partition's labels, until somebody else claims it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -41,8 +49,12 @@ pub struct Claim {
     /// Fresh for every claim, so that a worker which comes back is told apart from its former self.
     pub owner: Uuid,
     pub position: Position,
+    /// Grows whenever the position is moved other than by storing.
+    pub epoch: i64,
     pub generation: i64,
     pub timestamp_ms_max: i64,
+    /// Nothing was ever stored from this partition since it began, at `position`.
+    pub is_fresh: bool,
 }
 
 /// The step a batch takes: it is only written where the checkpoint stands at `from`.

@@ -1,8 +1,10 @@
 //! A document on its way from a record to a stored label.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
-use super::{label::Label, rejection::Rejection, version::Version};
+use super::{label::Label, live::Headers, rejection::Rejection, version::Version};
 
 /// What a record says, apart from its text.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -39,6 +41,14 @@ pub enum Outcome {
     Rejected(Rejection),
 }
 
+/// A record as it came, kept where a rejection would send it to the dead letters.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SourceRecord {
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Headers,
+}
+
 /// A record that is done and waits for its turn to be stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finished {
@@ -49,5 +59,9 @@ pub struct Finished {
     pub labelled_at: DateTime<Utc>,
     /// The size of the record's value, for the bound on what is in flight.
     pub bytes: usize,
+    /// The record's `traceparent` header.
+    pub trace: Option<String>,
+    /// Only for streams with dead letters.
+    pub record: Option<Arc<SourceRecord>>,
     pub outcome: Outcome,
 }

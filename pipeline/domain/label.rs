@@ -12,8 +12,12 @@ pub struct Label {
     pub label: Arc<str>,
     /// The probability of `label`, in (0, 1].
     pub confidence: f32,
-    /// One for each class, in the order of the model's labels; they sum to one.
+    /// The model's labels, in its order.
+    pub classes: Arc<[Arc<str>]>,
+    /// One for each class; they sum to one.
     pub probabilities: Vec<f32>,
+    /// How many times the shared layer was applied.
+    pub depth: u16,
 }
 
 /// Probabilities of one window's logits, softened (above 1) or sharpened (below 1) by `temperature`.

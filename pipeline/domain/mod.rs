@@ -4,6 +4,8 @@
 pub mod checkpoint;
 pub mod document;
 pub mod label;
+pub mod live;
+pub mod publication;
 pub mod rejection;
 pub mod tracker;
 pub mod version;

@@ -29,13 +29,38 @@ pub enum Creation {
     Existed,
 }
 
-/// Makes a topic unless it is there. Replication is the broker's default.
+/// How a topic is made.
+#[derive(Debug, Clone, Copy)]
+pub struct TopicShape<'a> {
+    pub partitions: i32,
+    /// -1: the broker's default.
+    pub replication: i32,
+    /// Kafka's settings of topics, by its names.
+    pub settings: &'a [(&'a str, &'a str)],
+}
+
+/// Makes a topic with the broker's defaults unless it is there.
 ///
 /// # Errors
 /// [`AdminError`] where the broker refuses or does not answer.
 pub async fn ensure_topic(client: &ClientSettings, topic: &str, partitions: i32) -> Result<Creation, AdminError> {
-    let action = || format!("create topic `{topic}` with {partitions} partition(s)");
-    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+    ensure_topic_as(client, topic, &TopicShape { partitions, replication: -1, settings: &[] }).await
+}
+
+/// Makes a topic of this shape unless it is there; one that is there is left as it is.
+///
+/// # Errors
+/// [`AdminError`] where the broker refuses or does not answer.
+pub async fn ensure_topic_as(
+    client: &ClientSettings,
+    topic: &str,
+    shape: &TopicShape<'_>,
+) -> Result<Creation, AdminError> {
+    let action = || format!("create topic `{topic}` with {} partition(s)", shape.partitions);
+    let mut new = NewTopic::new(topic, shape.partitions, TopicReplication::Fixed(shape.replication));
+    for (name, value) in shape.settings {
+        new = new.set(name, value);
+    }
     let results = admin(client)?
         .create_topics([&new], &options())
         .await
@@ -52,18 +77,23 @@ pub async fn ensure_topic(client: &ClientSettings, topic: &str, partitions: i32)
 /// # Errors
 /// [`AdminError`] where the broker refuses or does not answer.
 pub async fn is_compacted(client: &ClientSettings, topic: &str) -> Result<bool, AdminError> {
+    Ok(topic_setting(client, topic, "cleanup.policy").await?.is_some_and(|policy| policy.contains("compact")))
+}
+
+/// A setting of a topic, by Kafka's name.
+///
+/// # Errors
+/// [`AdminError`] where the broker refuses or does not answer.
+pub async fn topic_setting(client: &ClientSettings, topic: &str, name: &str) -> Result<Option<String>, AdminError> {
     let action = || format!("read the settings of topic `{topic}`");
     let results = admin(client)?
         .describe_configs([&ResourceSpecifier::Topic(topic)], &options())
         .await
         .map_err(|source| AdminError::Broker { action: action(), source })?;
     match results.into_iter().next() {
-        Some(Ok(resource)) => Ok(resource
-            .get("cleanup.policy")
-            .and_then(|entry| entry.value.as_deref())
-            .is_some_and(|policy| policy.contains("compact"))),
+        Some(Ok(resource)) => Ok(resource.get(name).and_then(|entry| entry.value.clone())),
         Some(Err(code)) => Err(AdminError::Refused { action: action(), code, remedy: remedy(code) }),
-        None => Ok(false),
+        None => Ok(None),
     }
 }
 

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rdkafka::{ClientConfig, ClientContext, config::RDKafkaLogLevel, error::KafkaError};
+use rdkafka::{
+    ClientConfig, ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError,
+    message::DeliveryResult, producer::ProducerContext,
+};
 
 use crate::config::secret::ClientSettings;
 
@@ -71,4 +74,11 @@ impl ClientContext for ClientLog {
     }
 }
 
-impl rdkafka::consumer::ConsumerContext for ClientLog {}
+impl ConsumerContext for ClientLog {}
+
+impl ProducerContext for ClientLog {
+    type DeliveryOpaque = ();
+
+    /// A record that was not delivered fails the flush or the transaction it belongs to.
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}

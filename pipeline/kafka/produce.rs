@@ -12,7 +12,7 @@ use rdkafka::{
     ClientContext, Message,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
-    message::DeliveryResult,
+    message::{DeliveryResult, ToBytes},
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
 };
 
@@ -23,6 +23,31 @@ use crate::config::secret::ClientSettings;
 const QUEUE_PAUSE: Duration = Duration::from_millis(20);
 /// How long the last records may take to be acknowledged.
 const FLUSH_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Queues a record, waiting for room in the client's queue.
+///
+/// # Errors
+/// Where the client refuses it, as for a record that is too large.
+pub fn enqueue<C, K, V>(producer: &BaseProducer<C>, mut record: BaseRecord<'_, K, V>) -> Result<(), KafkaError>
+where
+    C: ProducerContext<DeliveryOpaque = ()>,
+    K: ToBytes + ?Sized,
+    V: ToBytes + ?Sized,
+{
+    loop {
+        match producer.send(record) {
+            Ok(()) => {
+                producer.poll(Duration::ZERO);
+                return Ok(());
+            }
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
+                producer.poll(QUEUE_PAUSE);
+                record = returned;
+            }
+            Err((error, _)) => return Err(error),
+        }
+    }
+}
 
 /// A producer that counts what was acknowledged. Idempotent, so a retry inside the client writes no record
 /// twice.
@@ -90,19 +115,7 @@ impl RecordProducer {
         let mut record = BaseRecord::<str, [u8]>::to(&self.topic);
         record.key = key;
         record.payload = value;
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => {
-                    self.producer.poll(Duration::ZERO);
-                    return Ok(());
-                }
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
-                    self.producer.poll(QUEUE_PAUSE);
-                    record = returned;
-                }
-                Err((error, _)) => return Err(error),
-            }
-        }
+        enqueue(&self.producer, record)
     }
 
     /// Waits until every record is acknowledged or given up.

@@ -35,7 +35,7 @@ pub struct Model {
     pub version: Arc<str>,
     pub task: Arc<str>,
     /// In the order of the logits.
-    pub labels: Vec<Arc<str>>,
+    pub labels: Arc<[Arc<str>]>,
     pub tokenizer: TextTokenizer,
     pub graphs: GraphBytes,
     pub hidden_size: usize,
@@ -116,8 +116,10 @@ impl Model {
             model: self.name.clone(),
             model_version: self.version.clone(),
             label: self.labels[best].clone(),
+            classes: Arc::clone(&self.labels),
             confidence: probabilities[best],
             probabilities,
+            depth: u16::try_from(self.passes).unwrap_or(u16::MAX),
         })
     }
 }
@@ -180,8 +182,8 @@ fn read_manifest(folder: &Path) -> Result<Manifest, ModelProblem> {
 fn validate(manifest: &Manifest) -> Result<(), ModelProblem> {
     let field = |field, problem: String| Err(ModelProblem::Field { field, problem });
     for (name, value) in [("name", &manifest.name), ("version", &manifest.version), ("task", &manifest.task)] {
-        if value.is_empty() || value.contains('\0') {
-            return field(name, "must not be empty".into());
+        if value.is_empty() || value.contains('\0') || value.contains('/') {
+            return field(name, "must not be empty, and must not hold a slash".into());
         }
     }
     let distinct: BTreeSet<_> = manifest.labels.iter().collect();

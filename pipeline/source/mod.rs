@@ -14,13 +14,17 @@
 pub mod file;
 pub mod kafka;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering},
+    },
+    thread::Thread,
 };
 
 use crate::domain::{
-    checkpoint::{Claim, Position},
+    checkpoint::{Claim, Position, TopicStart},
+    live::{HeaderValue, Headers, TRACE_HEADER},
     version::Version,
 };
 
@@ -32,6 +36,9 @@ pub struct Lease {
     in_flight_documents: AtomicUsize,
     in_flight_bytes: AtomicUsize,
     stored: AtomicI64,
+    published: AtomicI64,
+    unpublished_bytes: AtomicUsize,
+    publisher: OnceLock<Thread>,
     state: AtomicU8,
 }
 
@@ -43,6 +50,9 @@ impl Lease {
     pub fn new(claim: Claim) -> Arc<Self> {
         Arc::new(Self {
             stored: AtomicI64::new(claim.position.0),
+            published: AtomicI64::new(claim.position.0),
+            unpublished_bytes: AtomicUsize::new(0),
+            publisher: OnceLock::new(),
             claim,
             in_flight_documents: AtomicUsize::new(0),
             in_flight_bytes: AtomicUsize::new(0),
@@ -57,9 +67,36 @@ impl Lease {
 
     /// Records up to `position` are stored.
     pub fn stored(&self, position: Position, documents: usize, bytes: usize) {
-        self.stored.store(position.0, Ordering::Relaxed);
+        self.stored.store(position.0, Ordering::Release);
         self.in_flight_documents.fetch_sub(documents, Ordering::Relaxed);
         self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.wake_publisher();
+    }
+
+    /// The current thread publishes what is stored under this lease, and is unparked whenever there may be more
+    /// of it, or the lease ends.
+    pub fn publish_here(&self) {
+        let _ = self.publisher.set(std::thread::current());
+    }
+
+    /// What the outbox holds that is not published yet, and how far the partition is published.
+    pub fn published(&self, position: Position, unpublished_bytes: usize) {
+        self.published.store(position.0, Ordering::Release);
+        self.unpublished_bytes.store(unpublished_bytes, Ordering::Relaxed);
+    }
+
+    pub fn published_position(&self) -> Position {
+        Position(self.published.load(Ordering::Acquire))
+    }
+
+    pub fn unpublished_bytes(&self) -> usize {
+        self.unpublished_bytes.load(Ordering::Relaxed)
+    }
+
+    fn wake_publisher(&self) {
+        if let Some(publisher) = self.publisher.get() {
+            publisher.unpark();
+        }
     }
 
     pub fn in_flight(&self) -> (usize, usize) {
@@ -67,17 +104,19 @@ impl Lease {
     }
 
     pub fn stored_position(&self) -> Position {
-        Position(self.stored.load(Ordering::Relaxed))
+        Position(self.stored.load(Ordering::Acquire))
     }
 
     /// The checkpoint is no longer ours to move: claim again if the partition is still assigned.
     pub fn lose(&self) {
         let _ = self.state.compare_exchange(HELD, LOST, Ordering::AcqRel, Ordering::Acquire);
+        self.wake_publisher();
     }
 
     /// The partition was taken away, or claimed anew under another lease.
     pub fn give_back(&self) {
         self.state.store(RETURNED, Ordering::Release);
+        self.wake_publisher();
     }
 
     pub fn is_held(&self) -> bool {
@@ -98,12 +137,21 @@ pub struct Record {
     pub timestamp_ms: Option<i64>,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
+    pub headers: Headers,
 }
 
 impl Record {
     /// Size of key and value, as counted against the bound on what is in flight.
     pub fn bytes(&self) -> usize {
         self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The `traceparent` header, where the record has one.
+    pub fn trace(&self) -> Option<String> {
+        self.headers.iter().find_map(|(name, value)| match value {
+            HeaderValue::Text(trace) if name == TRACE_HEADER => Some(trace.clone()),
+            _ => None,
+        })
     }
 }
 
@@ -118,16 +166,17 @@ pub trait Sink: Send + Sync {
 
 /// The claims on a stream's partitions. Calls block until the store answers.
 pub trait Claims: Send + Sync {
-    /// Partitions that have a checkpoint.
+    /// Partitions that have a checkpoint, each with the id of the topic it belongs to, where that is known.
     ///
     /// # Errors
     /// Where the store cannot be read within its deadline.
-    fn known_partitions(&self) -> anyhow::Result<Vec<i32>>;
-    /// Gives partitions without a checkpoint one at these positions; others keep theirs.
+    fn known_partitions(&self) -> anyhow::Result<Vec<(i32, Option<String>)>>;
+    /// Gives partitions of this topic a checkpoint at these positions: those without one, and those whose
+    /// checkpoint belongs to a topic of another id, which begin a new generation. Others keep theirs.
     ///
     /// # Errors
     /// Where the store cannot be written within its deadline.
-    fn initialise(&self, starts: &[(i32, Position)]) -> anyhow::Result<()>;
+    fn initialise(&self, topic: &TopicStart) -> anyhow::Result<()>;
     /// Claims these partitions under fresh owners. All have a checkpoint.
     ///
     /// # Errors

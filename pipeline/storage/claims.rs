@@ -8,15 +8,15 @@ use super::{
     StoreError,
     postgres::{Postgres, store_error},
 };
-use crate::domain::checkpoint::{Claim, Observed, PartitionKey, Position};
+use crate::domain::checkpoint::{Claim, Observed, PartitionKey, Position, TopicStart};
 
 impl Postgres {
-    /// Partitions of a stream's topic that have a checkpoint.
+    /// Partitions of a stream's topic that have a checkpoint, each with the id of the topic it belongs to.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn known_partitions(&self, stream: &str, topic: &str) -> Result<Vec<i32>, StoreError> {
-        sqlx::query_scalar("SELECT partition FROM checkpoints WHERE stream = $1 AND topic = $2")
+    pub async fn known_partitions(&self, stream: &str, topic: &str) -> Result<Vec<(i32, Option<String>)>, StoreError> {
+        sqlx::query_as("SELECT partition, topic_id FROM checkpoints WHERE stream = $1 AND topic = $2")
             .bind(stream)
             .bind(topic)
             .fetch_all(&self.pool)
@@ -24,7 +24,8 @@ impl Postgres {
             .map_err(store_error("read the checkpoints"))
     }
 
-    /// Gives partitions a checkpoint at these positions. Whoever comes first decides; others keep theirs.
+    /// Gives partitions a checkpoint at these positions. Whoever comes first decides: one that is there keeps its
+    /// position, unless it belongs to a topic of another id; then it begins a new generation and epoch.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -32,21 +33,30 @@ impl Postgres {
         &self,
         stream: &str,
         topic: &str,
-        starts: &[(i32, Position)],
+        start: &TopicStart,
     ) -> Result<(), StoreError> {
         let (partitions, positions): (Vec<i32>, Vec<i64>) =
-            starts.iter().map(|(partition, position)| (*partition, position.0)).unzip();
+            start.positions.iter().map(|(partition, position)| (*partition, position.0)).unzip();
+        // A checkpoint from before topic ids were recorded belongs to the topic that is there now.
         sqlx::query(
-            "INSERT INTO checkpoints (stream, topic, partition, position)
-             SELECT $1, $2, start.partition, start.position
+            "WITH adopted AS (
+                 UPDATE checkpoints SET topic_id = $5
+                 WHERE stream = $1 AND topic = $2 AND topic_id IS NULL AND $5::text IS NOT NULL
+             )
+             INSERT INTO checkpoints AS present (stream, topic, partition, position, topic_id)
+             SELECT $1, $2, start.partition, start.position, $5
              FROM unnest($3::integer[], $4::bigint[]) AS start (partition, position)
              ORDER BY start.partition
-             ON CONFLICT DO NOTHING",
+             ON CONFLICT (stream, topic, partition) DO UPDATE SET
+                 position = excluded.position, topic_id = excluded.topic_id, owner = NULL, stored_at = NULL,
+                 generation = present.generation + 1, epoch = present.epoch + 1
+             WHERE present.topic_id <> excluded.topic_id",
         )
         .bind(stream)
         .bind(topic)
         .bind(partitions)
         .bind(positions)
+        .bind(start.topic_id.as_deref())
         .execute(&self.pool)
         .await
         .map_err(store_error("write the first checkpoints"))?;
@@ -65,7 +75,7 @@ impl Postgres {
     ) -> Result<Vec<Claim>, StoreError> {
         let owners: Vec<Uuid> = partitions.iter().map(|_| Uuid::new_v4()).collect();
         // Rows are locked in one order first, so that two workers that claim at once cannot deadlock.
-        let rows: Vec<(i32, Uuid, i64, i64, i64)> = sqlx::query_as(
+        let rows: Vec<(i32, Uuid, i64, i64, i64, i64, bool)> = sqlx::query_as(
             "WITH locked AS MATERIALIZED (
                  SELECT checkpoints.partition, claimed.owner
                  FROM checkpoints
@@ -77,7 +87,8 @@ impl Postgres {
              UPDATE checkpoints SET owner = locked.owner, claimed_at = now()
              FROM locked
              WHERE stream = $1 AND topic = $2 AND checkpoints.partition = locked.partition
-             RETURNING checkpoints.partition, checkpoints.owner, position, generation, timestamp_ms_max",
+             RETURNING checkpoints.partition, checkpoints.owner, position, epoch, generation, timestamp_ms_max,
+                       checkpoints.stored_at IS NULL",
         )
         .bind(&**stream)
         .bind(&**topic)
@@ -88,12 +99,14 @@ impl Postgres {
         .map_err(store_error("claim partitions"))?;
         Ok(rows
             .into_iter()
-            .map(|(partition, owner, position, generation, timestamp_ms_max)| Claim {
+            .map(|(partition, owner, position, epoch, generation, timestamp_ms_max, is_fresh)| Claim {
                 key: PartitionKey { stream: stream.clone(), topic: topic.clone(), partition },
                 owner,
                 position: Position(position),
+                epoch,
                 generation,
                 timestamp_ms_max,
+                is_fresh,
             })
             .collect())
     }

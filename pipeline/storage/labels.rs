@@ -3,6 +3,10 @@
 //! Everything in the statement hangs on `fence`, which moves the checkpoint only for its owner and only
 //! from where the batch begins. Rows are written in the order of their keys, so that two workers whose
 //! batches share documents cannot deadlock; the document's row is locked before its labels are touched.
+//!
+//! What is published and what is summed follows from what was really stored: a record counts if its version is
+//! newer than the one its document stood at. The sessions are `REPEATABLE READ`, so a document that another
+//! transaction changes meanwhile fails the statement, which is sent again, instead of spoiling the sums.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +21,7 @@ use crate::{
         checkpoint::{Observed, PartitionKey},
         document::{Attributes, Finished, Outcome},
         label::Label,
+        live::{Destination, LiveFormat},
     },
     model::folder::Model,
 };
@@ -25,7 +30,7 @@ const STORE: &str = r#"
 WITH fence AS (
     UPDATE checkpoints SET position = $6, timestamp_ms_max = $7, stored_at = now()
     WHERE stream = $1 AND topic = $2 AND partition = $3 AND owner = $4 AND position = $5
-    RETURNING generation
+    RETURNING generation, epoch
 ), moved AS (
     INSERT INTO documents AS present
         (stream, document_id, item, "user", rating, occurred_at, produced_at, version, deleted)
@@ -40,38 +45,88 @@ WITH fence AS (
         occurred_at = excluded.occurred_at, produced_at = excluded.produced_at,
         version = excluded.version, deleted = excluded.deleted, stored_at = now()
     WHERE present.version < excluded.version
-    RETURNING document_id, version, deleted
+    RETURNING document_id, version, deleted, item, old.version AS old_version, old.item AS old_item
 ), erased AS (
     DELETE FROM labels USING moved
     WHERE moved.deleted AND labels.stream = $1 AND labels.document_id = moved.document_id
+), incoming AS (
+    SELECT document_id, item, version, task, model, model_version, label, confidence,
+           probabilities::real[] AS probabilities, depth, labelled_at
+    FROM moved JOIN unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::real[],
+                           $23::text[], $24::smallint[], $25::timestamptz[])
+        AS given (document_id, task, model, model_version, label, confidence, probabilities, depth, labelled_at)
+        USING (document_id)
 ), labelled AS (
     INSERT INTO labels AS present
-        (stream, document_id, task, model, model_version, label, confidence, probabilities, version, labelled_at)
-    SELECT $1, document_id, task, model, model_version, label, confidence, probabilities::real[], version, labelled_at
-    FROM moved JOIN unnest($17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::real[],
-                           $23::text[], $24::timestamptz[])
-        AS incoming (document_id, task, model, model_version, label, confidence, probabilities, labelled_at)
-        USING (document_id)
+        (stream, document_id, task, model, model_version, label, confidence, probabilities, version, depth, labelled_at)
+    SELECT $1, document_id, task, model, model_version, label, confidence, probabilities, version, depth, labelled_at
+    FROM incoming
     ORDER BY document_id, task, model
     ON CONFLICT (stream, document_id, task, model) DO UPDATE SET
         model_version = excluded.model_version, label = excluded.label, confidence = excluded.confidence,
-        probabilities = excluded.probabilities, version = excluded.version, labelled_at = excluded.labelled_at
+        probabilities = excluded.probabilities, version = excluded.version, depth = excluded.depth,
+        labelled_at = excluded.labelled_at
     WHERE present.version < excluded.version
+), changes AS (
+    SELECT item, task, model, model_version, label, probabilities, 1 AS sign
+    FROM incoming
+    WHERE item IS NOT NULL
+    UNION ALL
+    SELECT moved.old_item, task, model, model_version, label, probabilities, -1
+    FROM moved JOIN labels ON labels.stream = $1 AND labels.document_id = moved.document_id
+                          AND labels.version = moved.old_version
+    WHERE moved.old_item IS NOT NULL
+), summed AS (
+    INSERT INTO item_deltas (stream, item, task, model, label, documents, probability_millions)
+    SELECT $1, changes.item, changes.task, model, class.name,
+           sum(CASE WHEN class.name = changes.label THEN sign ELSE 0 END),
+           sum(sign * round(class.probability::double precision * 1000000)::bigint)
+    FROM changes
+    JOIN models USING (model, model_version)
+    CROSS JOIN LATERAL unnest(models.labels, changes.probabilities) AS class (name, probability)
+    GROUP BY changes.item, changes.task, model, class.name
+    HAVING sum(CASE WHEN class.name = changes.label THEN sign ELSE 0 END) <> 0
+        OR sum(sign * round(class.probability::double precision * 1000000)::bigint) <> 0
 ), rejected AS (
     INSERT INTO rejections (stream, topic, partition, "offset", stage, reason, message, produced_at)
     SELECT $1, $2, $3, "offset", stage, reason, message, produced_at
-    FROM fence, unnest($25::bigint[], $26::text[], $27::text[], $28::text[], $29::timestamptz[])
+    FROM fence, unnest($26::bigint[], $27::text[], $28::text[], $29::text[], $30::timestamptz[])
         AS incoming ("offset", stage, reason, message, produced_at)
+), live AS (
+    SELECT record.*
+    FROM fence
+    CROSS JOIN unnest($32::text[], $33::bigint[], $34::bigint[], $35::boolean[], $36::bytea[], $37::bytea[], $38::text[])
+        WITH ORDINALITY
+        AS record (document_id, timestamp_ms, "offset", dead_letter, key, payload, headers, number)
+    LEFT JOIN moved USING (document_id)
+    WHERE record.document_id IS NULL
+       OR (moved.document_id IS NOT NULL
+           AND (moved.old_version IS NULL
+                OR moved.old_version < ARRAY[fence.generation, record.timestamp_ms, $3::bigint, record."offset"]))
+), queued AS (
+    INSERT INTO outbox (stream, topic, partition, epoch, range_start, range_end,
+                        offsets, dead_letters, keys, payloads, headers, bytes)
+    SELECT $1, $2, $3, fence.epoch, $5, $6,
+           coalesce(array_agg(live."offset" ORDER BY number) FILTER (WHERE number IS NOT NULL), '{}'),
+           coalesce(array_agg(dead_letter ORDER BY number) FILTER (WHERE number IS NOT NULL), '{}'),
+           coalesce(array_agg(key ORDER BY number) FILTER (WHERE number IS NOT NULL), '{}'),
+           coalesce(array_agg(payload ORDER BY number) FILTER (WHERE number IS NOT NULL), '{}'),
+           coalesce(array_agg(headers ORDER BY number) FILTER (WHERE number IS NOT NULL), '{}'),
+           coalesce(sum(coalesce(length(key), 0) + coalesce(length(payload), 0)), 0)
+    FROM fence LEFT JOIN live ON true
+    WHERE $31
+    GROUP BY fence.epoch
 )
 SELECT count(*) FROM fence
 "#;
 
 impl LabelStore for Postgres {
     async fn store(&self, batch: &Batch) -> Result<Stored, StoreError> {
-        let Batch { key, owner, advance, records } = batch;
+        let Batch { key, owner, epoch, advance, records, live } = batch;
         let documents = DocumentRows::of(records);
         let labels = LabelRows::of(&documents);
         let rejections = RejectionRows::of(records);
+        let live_rows = LiveRows::of(live.as_deref(), key, *epoch, records);
         let moved: i64 = sqlx::query_scalar(STORE)
             .bind(&*key.stream)
             .bind(&*key.topic)
@@ -96,12 +151,21 @@ impl LabelStore for Postgres {
             .bind(labels.labels)
             .bind(labels.confidences)
             .bind(labels.probabilities)
+            .bind(labels.depths)
             .bind(labels.labelled_at)
             .bind(rejections.offsets)
             .bind(rejections.stages)
             .bind(rejections.reasons)
             .bind(rejections.messages)
             .bind(rejections.produced_at)
+            .bind(live.is_some())
+            .bind(live_rows.document_ids)
+            .bind(live_rows.timestamps_ms)
+            .bind(live_rows.offsets)
+            .bind(live_rows.dead_letters)
+            .bind(live_rows.keys)
+            .bind(live_rows.values)
+            .bind(live_rows.headers)
             .fetch_one(&self.pool)
             .await
             .map_err(store_error("store a batch"))?;
@@ -195,6 +259,7 @@ struct LabelRows<'a> {
     confidences: Vec<f32>,
     /// As array literals: arrays of unequal length cannot be unnested.
     probabilities: Vec<String>,
+    depths: Vec<i16>,
     labelled_at: Vec<DateTime<Utc>>,
 }
 
@@ -211,6 +276,7 @@ impl<'a> LabelRows<'a> {
                 rows.confidences.push(label.confidence.clamp(0.0, 1.0));
                 let values: Vec<String> = label.probabilities.iter().map(ToString::to_string).collect();
                 rows.probabilities.push(format!("{{{}}}", values.join(",")));
+                rows.depths.push(i16::try_from(label.depth).unwrap_or(i16::MAX));
                 rows.labelled_at.push(document.record.labelled_at);
             }
         }
@@ -238,6 +304,43 @@ impl<'a> RejectionRows<'a> {
             rows.reasons.push(rejection.reason);
             rows.messages.push(rejection.message.replace('\0', "\u{fffd}"));
             rows.produced_at.push(record.produced_at);
+        }
+        rows
+    }
+}
+
+/// The live records of a batch; the statement keeps those whose document was moved by them.
+#[derive(Default)]
+struct LiveRows<'a> {
+    /// `None` for a dead letter, which goes out whatever its document.
+    document_ids: Vec<Option<&'a str>>,
+    timestamps_ms: Vec<i64>,
+    offsets: Vec<i64>,
+    dead_letters: Vec<bool>,
+    keys: Vec<Option<Vec<u8>>>,
+    values: Vec<Option<Vec<u8>>>,
+    headers: Vec<String>,
+}
+
+impl<'a> LiveRows<'a> {
+    fn of(live: Option<&LiveFormat>, key: &PartitionKey, epoch: i64, records: &'a [Finished]) -> Self {
+        let mut rows = Self::default();
+        let Some(live) = live else { return rows };
+        for finished in records {
+            let document_id = match &finished.outcome {
+                Outcome::Labelled { attributes, .. } => Some(attributes.id.as_str()),
+                Outcome::Deleted { id } => Some(id.as_str()),
+                Outcome::Rejected(_) => None,
+            };
+            for record in live.records(key, epoch, finished) {
+                rows.document_ids.push(document_id);
+                rows.timestamps_ms.push(finished.version.timestamp_ms);
+                rows.offsets.push(record.offset);
+                rows.dead_letters.push(record.destination == Destination::DeadLetters);
+                rows.keys.push(record.key);
+                rows.values.push(record.value);
+                rows.headers.push(serde_json::json!(record.headers).to_string());
+            }
         }
         rows
     }

@@ -1,27 +1,29 @@
 //! Where labels are stored, and the contract every store keeps. The only importer of `sqlx` is below.
 //!
 //! Contract:
-//! - [`LabelStore::store`] writes a [`Batch`] whole or not at all: checkpoint, documents, labels, rejections.
+//! - [`LabelStore::store`] writes a [`Batch`] whole or not at all: checkpoint, documents, labels, rejections, the
+//!   sums a view shows, and the outbox: the live records of what was really stored.
 //!   It moves nothing unless the checkpoint has the batch's owner and stands where the batch begins, so a
 //!   batch is stored once however often it is sent, and never by a worker that lost its claim.
 //! - A document's row only ever moves to a newer [`Version`](crate::domain::version::Version).
 //! - An error says whether trying again can help ([`StoreError::kind`]). After one that may hide a commit,
 //!   [`LabelStore::observe`] tells what happened.
-//!
-//! The live topic's outbox will be written in the same transaction, from the same batch.
 
 pub mod claims;
 pub mod labels;
+pub mod outbox;
 pub mod postgres;
 pub mod retention;
+pub mod sums;
 
-use std::future::Future;
+use std::{future::Future, sync::Arc};
 
 use uuid::Uuid;
 
 use crate::domain::{
     checkpoint::{Advance, Observed, PartitionKey},
     document::Finished,
+    live::LiveFormat,
 };
 
 /// Consecutive finished records of one partition, in the order of their offsets.
@@ -29,8 +31,12 @@ use crate::domain::{
 pub struct Batch {
     pub key: PartitionKey,
     pub owner: Uuid,
+    /// The claim's.
+    pub epoch: i64,
     pub advance: Advance,
     pub records: Vec<Finished>,
+    /// What is published of them; `None` for a stream without a live topic.
+    pub live: Option<Arc<LiveFormat>>,
 }
 
 /// What a transaction that was committed did.

@@ -133,6 +133,8 @@ fn connect_options(config: &PostgresConfig) -> Result<PgConnectOptions, Postgres
         .application_name("albertine")
         .options([
             ("search_path", quoted(&config.schema)),
+            // A batch sees one state of the documents it moves, or fails and is sent again: the sums follow from it.
+            ("default_transaction_isolation", "repeatable read".into()),
             ("statement_timeout", timeout.clone()),
             ("lock_timeout", timeout.clone()),
             ("idle_in_transaction_session_timeout", timeout),

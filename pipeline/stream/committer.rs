@@ -17,6 +17,7 @@ use crate::{
     domain::{
         checkpoint::{Advance, Position},
         document::{Finished, Outcome},
+        live::LiveFormat,
         tracker::{Tracker, TrackerError},
     },
     source::Lease,
@@ -28,12 +29,14 @@ use crate::{
 const EVENTS_AT_ONCE: usize = 1024;
 
 /// How a stream's labels are stored.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct CommitterConfig {
     /// Records of one batch.
     pub batch_documents_max: usize,
     /// Batches under way, over all partitions: no more than connections are there for.
     pub batches_max: usize,
+    /// What is published of a batch; `None` without a live topic.
+    pub live: Option<Arc<LiveFormat>>,
 }
 
 /// Storing cannot go on.
@@ -170,8 +173,10 @@ impl<S: LabelStore> Committer<S> {
             let batch = Batch {
                 key: partition.lease.claim.key.clone(),
                 owner: partition.lease.claim.owner,
+                epoch: partition.lease.claim.epoch,
                 advance: Advance { from: partition.position, to: prefix.end, timestamp_ms_max },
                 records: prefix.records,
+                live: self.config.live.clone(),
             };
             self.under_way.spawn(store_batch(Arc::clone(&self.store), Arc::clone(&partition.lease), batch));
         }
@@ -271,10 +276,18 @@ mod tests {
         stream::delivery::tests::{Behaviour, FakeStore, OWNER, finished, key},
     };
 
-    const CONFIG: CommitterConfig = CommitterConfig { batch_documents_max: 10, batches_max: 2 };
+    const CONFIG: CommitterConfig = CommitterConfig { batch_documents_max: 10, batches_max: 2, live: None };
 
     fn lease(position: i64) -> Arc<Lease> {
-        Lease::new(Claim { key: key(), owner: OWNER, position: Position(position), generation: 1, timestamp_ms_max: 0 })
+        Lease::new(Claim {
+            key: key(),
+            owner: OWNER,
+            position: Position(position),
+            epoch: 1,
+            generation: 1,
+            timestamp_ms_max: 0,
+            is_fresh: false,
+        })
     }
 
     async fn run(store: &Arc<FakeStore>, events: Vec<Event>) -> Result<(), CommitterError> {

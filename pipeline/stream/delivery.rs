@@ -49,12 +49,13 @@ pub async fn deliver<S: LabelStore>(store: &S, batch: Batch) -> Result<Delivery,
 
 /// One row that is refused becomes a rejection, and the others are stored.
 async fn deliver_singly<S: LabelStore>(store: &S, batch: Batch) -> Result<Delivery, StoreError> {
-    let Batch { key, owner, advance, records } = batch;
+    let Batch { key, owner, epoch, advance, records, live } = batch;
     let mut from = advance.from;
     for record in records {
         let to = Position::after(record.offset);
         let step = Advance { from, to, timestamp_ms_max: record.version.timestamp_ms };
-        let mut single = Batch { key: key.clone(), owner, advance: step, records: vec![record] };
+        let mut single =
+            Batch { key: key.clone(), owner, epoch, advance: step, records: vec![record], live: live.clone() };
         let delivery = match deliver_whole(store, &single).await {
             Err(error) if error.kind == ErrorKind::BadRow => {
                 single.records.iter_mut().for_each(|record| reject(record, &error));
@@ -121,7 +122,7 @@ fn delays() -> impl Iterator<Item = Duration> {
 
 async fn pause(batch: &Batch, error: &StoreError, delays: &mut impl Iterator<Item = Duration>) {
     let delay = delays.next().unwrap_or(RETRY_DELAY_MAX);
-    tracing::warn!(place = %batch.key, %error, retry_in_ms = delay.as_millis(), "Postgres did not answer");
+    tracing::warn!(place = %batch.key, %error, retry_in_ms = delay.as_millis(), "storing failed; trying again");
     tokio::time::sleep(delay).await;
 }
 
@@ -225,6 +226,8 @@ pub(crate) mod tests {
             produced_at: None,
             labelled_at: DateTime::UNIX_EPOCH,
             bytes: 1,
+            trace: None,
+            record: None,
             outcome: Outcome::Labelled {
                 attributes: Attributes { id: offset.to_string(), ..Attributes::default() },
                 labels: Vec::new(),
@@ -234,7 +237,7 @@ pub(crate) mod tests {
 
     fn batch(offsets: std::ops::Range<i64>) -> Batch {
         let advance = Advance { from: Position(offsets.start), to: Position(offsets.end), timestamp_ms_max: 7 };
-        Batch { key: key(), owner: OWNER, advance, records: offsets.map(finished).collect() }
+        Batch { key: key(), owner: OWNER, epoch: 1, advance, records: offsets.map(finished).collect(), live: None }
     }
 
     #[tokio::test(start_paused = true)]

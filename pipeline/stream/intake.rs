@@ -13,7 +13,7 @@ use super::Event;
 use crate::{
     decode::{Decoded, json, mapping::FieldMapping},
     domain::{
-        document::{Document, Finished, Outcome},
+        document::{Document, Finished, Outcome, SourceRecord},
         label::Label,
         rejection::{Rejection, Stage},
     },
@@ -35,6 +35,8 @@ pub struct IntakeConfig {
     pub text_bytes_max: usize,
     /// The models a document goes through, with their place in the engine.
     pub models: Vec<(ModelIndex, Arc<Model>)>,
+    /// Rejected records go to a topic as they came.
+    pub dead_letters: bool,
 }
 
 /// The stream's end of the source.
@@ -78,8 +80,9 @@ pub fn work(config: &Arc<IntakeConfig>, queue: &Receiver<Record>, engine: &Engin
         if !record.lease.is_held() {
             continue;
         }
-        let ticket = Ticket::of(&record, config, events);
-        match prepare(config, &record) {
+        let prepared = prepare(config, &record);
+        let ticket = Ticket::of(record, config, events);
+        match prepared {
             Err(rejection) => ticket.finish(Outcome::Rejected(rejection)),
             Ok(Prepared::Deletion { id }) => ticket.finish(Outcome::Deleted { id }),
             Ok(Prepared::Document(document, inputs)) => {
@@ -163,20 +166,26 @@ struct FinishedRecord {
     version: crate::domain::version::Version,
     produced_at: Option<DateTime<Utc>>,
     bytes: usize,
+    trace: Option<String>,
+    record: Option<Arc<SourceRecord>>,
 }
 
 impl Ticket {
-    fn of(record: &Record, config: &Arc<IntakeConfig>, events: &mpsc::Sender<Event>) -> Self {
+    fn of(record: Record, config: &Arc<IntakeConfig>, events: &mpsc::Sender<Event>) -> Self {
         Self {
             config: Arc::clone(config),
             events: events.clone(),
-            lease: Arc::clone(&record.lease),
             finished: FinishedRecord {
                 offset: record.offset,
                 version: record.version,
                 produced_at: record.timestamp_ms.and_then(DateTime::from_timestamp_millis),
                 bytes: record.bytes(),
+                trace: record.trace(),
+                record: config
+                    .dead_letters
+                    .then(|| Arc::new(SourceRecord { key: record.key, value: record.value, headers: record.headers })),
             },
+            lease: record.lease,
         }
     }
 
@@ -192,8 +201,9 @@ impl Ticket {
     }
 
     fn finish(self, outcome: Outcome) {
-        let FinishedRecord { offset, version, produced_at, bytes } = self.finished;
-        let finished = Finished { offset, version, produced_at, labelled_at: Utc::now(), bytes, outcome };
+        let FinishedRecord { offset, version, produced_at, bytes, trace, record } = self.finished;
+        let finished =
+            Finished { offset, version, produced_at, labelled_at: Utc::now(), bytes, trace, record, outcome };
         let _ = self.events.blocking_send(Event::Finished { lease: self.lease, finished });
     }
 }

@@ -17,6 +17,16 @@ pub const STORE_BATCH_SECONDS: &str = "albertine_store_batch_seconds";
 pub const STORE_BATCH_DOCUMENTS: &str = "albertine_store_batch_documents";
 pub const CLAIMS_LOST: &str = "albertine_claims_lost_total";
 pub const DELIVERY_SECONDS: &str = "albertine_delivery_seconds";
+pub const RECORDS_PUBLISHED: &str = "albertine_records_published_total";
+pub const PUBLISH_FAILURES: &str = "albertine_publish_failures_total";
+pub const PUBLISH_TRANSACTION_SECONDS: &str = "albertine_publish_transaction_seconds";
+pub const PUBLISH_DELAY_SECONDS: &str = "albertine_publish_delay_seconds";
+pub const UNPUBLISHED_BYTES: &str = "albertine_unpublished_bytes";
+pub const UNPUBLISHED_AGE_SECONDS: &str = "albertine_unpublished_age_seconds";
+pub const STORED_LAG: &str = "albertine_stored_lag_records";
+pub const PUBLISHED_LAG: &str = "albertine_published_lag_records";
+pub const TOPICS_RECREATED: &str = "albertine_topics_recreated_total";
+pub const SUMS_FOLDED: &str = "albertine_sums_folded_total";
 pub const ENGINE_QUEUED_TOKENS: &str = "albertine_engine_queued_tokens";
 pub const ENGINE_GROUP_SECONDS: &str = "albertine_engine_group_seconds";
 pub const ENGINE_WINDOWS: &str = "albertine_engine_windows_total";
@@ -68,6 +78,20 @@ fn describe() {
         Unit::Seconds,
         "From a record's timestamp to its committed label, by stream."
     );
+    describe_counter!(RECORDS_PUBLISHED, "Records on the live topic and the dead letters, by stream.");
+    describe_counter!(PUBLISH_FAILURES, "Publishing sessions that failed and were opened again, by stream.");
+    describe_histogram!(PUBLISH_TRANSACTION_SECONDS, Unit::Seconds, "Time of a Kafka transaction, by stream.");
+    describe_histogram!(PUBLISH_DELAY_SECONDS, Unit::Seconds, "From stored to visible on the live topic, by stream.");
+    describe_gauge!(UNPUBLISHED_BYTES, Unit::Bytes, "What the outbox holds that is not published, by partition.");
+    describe_gauge!(
+        UNPUBLISHED_AGE_SECONDS,
+        Unit::Seconds,
+        "Age of the oldest stored batch that is not published, 0 where there is none, by partition."
+    );
+    describe_gauge!(STORED_LAG, Unit::Count, "Records of the topic that are not stored yet, by partition.");
+    describe_gauge!(PUBLISHED_LAG, Unit::Count, "Records of the topic that are not published yet, by partition.");
+    describe_counter!(TOPICS_RECREATED, "Partitions that began again because their topic was recreated, by stream.");
+    describe_counter!(SUMS_FOLDED, "Changes folded into the sums of items.");
     describe_gauge!(ENGINE_QUEUED_TOKENS, Unit::Count, "Tokens that wait for an engine thread.");
     describe_histogram!(ENGINE_GROUP_SECONDS, Unit::Seconds, "Time to compute a group of windows, by model.");
     describe_counter!(ENGINE_WINDOWS, "Windows computed, by model.");

@@ -32,6 +32,8 @@ pub struct Options {
     pub database_url: Option<String>,
     /// The path of the id in a record.
     pub id: Option<&'static str>,
+    /// With a live topic and dead letters.
+    pub live: bool,
 }
 
 impl Stream {
@@ -85,6 +87,10 @@ topic = "{topic}"
 group = "{topic}"
 models = ["albert-sentiment"]
 {stream}
+[streams.reviews.live]
+enabled = {live}
+topic = "{topic}.labels"
+dead_letters = "{topic}.dead-letters"
 [streams.reviews.fields]
 id = "{id}"
 text = "/text"
@@ -96,6 +102,7 @@ rating = "/rating"
             schema = self.database.schema,
             topic = self.topic,
             stream = options.stream,
+            live = options.live,
             id = options.id.unwrap_or("/id"),
         );
         std::fs::write(&path, text).unwrap();

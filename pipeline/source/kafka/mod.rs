@@ -2,7 +2,7 @@
 //!
 //! Owns the calling thread: the poll loop and the rebalance callback run on it. Offsets come from the
 //! claims, never from the group: the group only shares out the partitions, and its committed offsets are
-//! hints for lag tools. An offset that is out of range is an error with a remedy, never a silent reset.
+//! for lag tools and the publisher. An offset that is out of range is an error with a remedy, never a silent reset.
 
 mod assignment;
 mod poll;
@@ -39,6 +39,10 @@ pub struct KafkaSourceConfig {
     pub in_flight_documents_max: usize,
     /// Bytes of records in flight, over all assigned partitions.
     pub in_flight_bytes_max: usize,
+    /// Bytes stored and not published, over all assigned partitions.
+    pub unpublished_bytes_max: usize,
+    /// Tell the group how far is stored. Not for a stream with a live topic: its offsets say what is published.
+    pub hints: bool,
     /// How long a fenced worker that still believes the partition is its own waits before it claims again:
     /// the time in which the group would tell it otherwise.
     pub reclaim_delay: Duration,

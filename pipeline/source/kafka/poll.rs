@@ -9,7 +9,7 @@ use rdkafka::{
     Message, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
-    message::BorrowedMessage,
+    message::{BorrowedMessage, Headers as _},
 };
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
     assignment::{Assigned, Context},
 };
 use crate::{
+    domain::live::{HeaderValue, Headers},
     source::{Lease, Record, SourceControl},
     telemetry::metrics as names,
 };
@@ -64,7 +65,7 @@ impl<'a> Poller<'a> {
                 self.regulate();
                 self.reclaim()?;
             }
-            if self.hinted.elapsed() >= HINT_INTERVAL {
+            if self.context().config.hints && self.hinted.elapsed() >= HINT_INTERVAL {
                 self.hinted = Instant::now();
                 let assigned: Vec<i32> = self.context().assignment().keys().copied().collect();
                 self.context().commit_hints(self.consumer, &assigned, CommitMode::Async);
@@ -90,6 +91,7 @@ impl<'a> Poller<'a> {
             timestamp_ms,
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
+            headers: headers(message),
         };
         assigned.lease.arrived(record.bytes());
         if self.is_over_bound(&assigned.lease, shares, 1) {
@@ -105,7 +107,10 @@ impl<'a> Poller<'a> {
         let config = &self.context().config;
         let (documents, bytes) = lease.in_flight();
         let share = |total: usize| (total / shares.max(1) / divisor).max(1);
-        documents >= share(config.in_flight_documents_max) || bytes >= share(config.in_flight_bytes_max)
+        documents >= share(config.in_flight_documents_max)
+            || bytes >= share(config.in_flight_bytes_max)
+            // While publishing fails, storing goes on; only so far, or the outbox would grow without bound.
+            || lease.unpublished_bytes() >= share(config.unpublished_bytes_max)
     }
 
     /// Pauses every partition while draining, and resumes those that have room again.
@@ -205,4 +210,10 @@ impl<'a> Poller<'a> {
         }
         context.broker_error(format!("read topic `{}`", context.config.topic), error.clone())
     }
+}
+
+fn headers(message: &BorrowedMessage<'_>) -> Headers {
+    message.headers().map_or_else(Vec::new, |headers| {
+        headers.iter().map(|header| (header.key.to_owned(), HeaderValue::of(header.value))).collect()
+    })
 }

@@ -1,0 +1,169 @@
+//! From where a partition's labels are published, decided from what the group's offset, the outbox and the
+//! checkpoint say.
+//!
+//! Guarantee: as long as the group's offset is the one that was committed with the published records,
+//! publishing goes on exactly behind them. Where it is not (deleted, overwritten, or newer than a restored
+//! database), [`resolve`] says what has to be found out or decided; it never guesses.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    checkpoint::Position,
+    live::{OutboxRange, Published},
+};
+
+/// What is written beside the group's offset, as JSON: it tells our offsets from anybody else's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkerNote {
+    /// Of the checkpoint that the offset belongs to.
+    pub epoch: i64,
+    /// An operator said that the offset is right although the store stands before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirmed: bool,
+}
+
+/// The group's committed offset of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marker {
+    pub position: Position,
+    /// `None` where it was not albertine that committed it.
+    pub note: Option<MarkerNote>,
+}
+
+impl Marker {
+    /// Reads the note of an offset as the broker keeps it.
+    pub fn of(position: Position, metadata: &str) -> Self {
+        Self { position, note: serde_json::from_str(metadata).ok() }
+    }
+}
+
+/// What the store knows of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredState {
+    /// Whose claim holds the partition.
+    pub owner: Option<Uuid>,
+    /// Epoch and position of the checkpoint.
+    pub stored: Published,
+}
+
+/// How to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// Everything below is published; what follows is not.
+    From(Published),
+    /// Whether the outbox was published cannot be told from the offset: look at the live topic, from this range
+    /// on. What was found goes through [`resolve_found`].
+    Search { first: Published },
+    /// More is published than the store knows: the database was restored from an older state, or the offset was
+    /// moved. An operator has to say which is right.
+    Ahead { published: Published, stored: Published },
+}
+
+/// Decides from the group's offset, the checkpoint (`stored`) and the oldest range of the outbox. `fresh` is where
+/// the partition began, if nothing had been stored before the present claim.
+pub fn resolve(
+    marker: Option<&Marker>,
+    stored: Published,
+    oldest: Option<&OutboxRange>,
+    fresh: Option<Published>,
+) -> Resolution {
+    match (marker, oldest) {
+        (Some(Marker { position, note: Some(note) }), _) => {
+            let published = Published { epoch: note.epoch, position: *position };
+            if published > stored && !note.confirmed {
+                Resolution::Ahead { published, stored }
+            } else {
+                Resolution::From(published)
+            }
+        }
+        // A range leaves the outbox only after it was published: nothing is left to publish.
+        (_, None) => Resolution::From(stored),
+        (_, Some(oldest)) => {
+            let first = Published { epoch: oldest.epoch, position: oldest.start };
+            // What is there was stored under the present claim, and nobody has published any of it yet.
+            if fresh.is_some_and(|fresh| fresh <= first) {
+                Resolution::From(first)
+            } else {
+                Resolution::Search { first }
+            }
+        }
+    }
+}
+
+/// Decides from the newest record of the partition that the live topic holds, where there is one.
+pub fn resolve_found(found: Option<Published>, first: Published, stored: Published) -> Resolution {
+    match found {
+        Some(published) if published > stored => Resolution::Ahead { published, stored },
+        Some(published) => Resolution::From(published.max(first)),
+        None => Resolution::From(first),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+
+    fn at(epoch: i64, position: i64) -> Published {
+        Published { epoch, position: Position(position) }
+    }
+
+    fn marker(epoch: i64, position: i64, confirmed: bool) -> Marker {
+        Marker { position: Position(position), note: Some(MarkerNote { epoch, confirmed }) }
+    }
+
+    fn range(epoch: i64, start: i64) -> OutboxRange {
+        OutboxRange {
+            epoch,
+            start: Position(start),
+            end: Position(start + 10),
+            records: Vec::new(),
+            bytes: 0,
+            stored_at: DateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn our_own_offset_is_where_it_goes_on() {
+        let oldest = range(1, 50);
+        assert_eq!(resolve(Some(&marker(1, 60, false)), at(1, 90), Some(&oldest), None), Resolution::From(at(1, 60)));
+        assert_eq!(resolve(Some(&marker(1, 90, false)), at(1, 90), None, None), Resolution::From(at(1, 90)));
+        assert_eq!(resolve(Some(&marker(1, 900, false)), at(2, 10), None, None), Resolution::From(at(1, 900)));
+    }
+
+    #[test]
+    fn an_offset_ahead_of_the_store_needs_an_operator_unless_one_confirmed_it() {
+        let ahead = Resolution::Ahead { published: at(1, 95), stored: at(1, 90) };
+        assert_eq!(resolve(Some(&marker(1, 95, false)), at(1, 90), Some(&range(1, 80)), None), ahead);
+        assert_eq!(resolve(Some(&marker(1, 95, true)), at(1, 90), None, None), Resolution::From(at(1, 95)));
+        assert_eq!(resolve_found(Some(at(1, 95)), at(1, 80), at(1, 90)), ahead);
+    }
+
+    #[test]
+    fn without_our_offset_an_empty_outbox_means_all_is_published_and_a_full_one_is_searched() {
+        let foreign = Marker::of(Position(7), "somebody else's");
+        for missing in [None, Some(&foreign)] {
+            assert_eq!(resolve(missing, at(1, 90), None, None), Resolution::From(at(1, 90)));
+            let search = Resolution::Search { first: at(1, 80) };
+            assert_eq!(resolve(missing, at(1, 90), Some(&range(1, 80)), None), search);
+            assert_eq!(resolve(missing, at(1, 90), Some(&range(1, 80)), Some(at(1, 85))), search);
+            let from = Resolution::From(at(1, 80));
+            assert_eq!(resolve(missing, at(1, 90), Some(&range(1, 80)), Some(at(1, 80))), from);
+        }
+        assert_eq!(resolve_found(None, at(1, 80), at(1, 90)), Resolution::From(at(1, 80)));
+        assert_eq!(resolve_found(Some(at(1, 85)), at(1, 80), at(1, 90)), Resolution::From(at(1, 85)));
+        assert_eq!(resolve_found(Some(at(1, 70)), at(1, 80), at(1, 90)), Resolution::From(at(1, 80)));
+    }
+
+    #[test]
+    fn a_note_reads_back_and_nothing_else_does() {
+        let note = MarkerNote { epoch: 3, confirmed: true };
+        let written = serde_json::to_string(&note).unwrap();
+        assert_eq!(Marker::of(Position(1), &written).note, Some(note));
+        for foreign in ["", "x", "{}", "3"] {
+            assert_eq!(Marker::of(Position(1), foreign).note, None, "{foreign}");
+        }
+    }
+}

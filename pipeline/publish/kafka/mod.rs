@@ -1,0 +1,237 @@
+//! The live topic on Kafka: a transactional producer for each partition of the source.
+//!
+//! Its transactional id is `<group>.<topic>.<partition>`. Each transaction holds the records of some ranges and
+//! the group's offset of the source partition, so what is published and how far is one fact. The offsets are
+//! sent without membership in the group (KIP-447 checks members only where one is named), so a rebalance cannot
+//! abort them.
+
+mod newest;
+pub mod topics;
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
+    error::KafkaError,
+    message::{Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+
+use super::{LiveSession, LiveTopic, Newest};
+use crate::{
+    config::secret::ClientSettings,
+    domain::{
+        checkpoint::{PartitionKey, Position},
+        live::{Destination, HeaderValue, Headers, LiveRecord, OutboxRange, Published},
+        publication::{Marker, MarkerNote},
+    },
+    kafka::{
+        client::{ClientLog, client_config},
+        produce::enqueue,
+    },
+};
+
+/// How long a transaction may stay open before the broker aborts it. The default of a minute would hide all later
+/// records from subscribers that long after a crash that nobody takes over; a transaction takes milliseconds.
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Deadline of one call to the broker. Longer than a transaction, so that its fate is known when the call ends.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What an operator may tune: records leave at once, since a flush follows them anyway.
+const TUNABLE: [(&str, &str); 2] = [("linger.ms", "0"), ("compression.type", "zstd")];
+
+/// Where a stream publishes.
+#[derive(Debug, Clone)]
+pub struct KafkaLiveConfig {
+    pub group: String,
+    pub labels_topic: String,
+    pub dead_letters_topic: Option<String>,
+    pub client: ClientSettings,
+}
+
+/// See the module.
+pub struct KafkaLiveTopic {
+    config: Arc<KafkaLiveConfig>,
+    group: Arc<Group>,
+}
+
+/// The group's offsets, asked and named without ever joining it.
+struct Group {
+    consumer: BaseConsumer<ClientLog>,
+    metadata: ConsumerGroupMetadata,
+}
+
+impl KafkaLiveTopic {
+    /// # Errors
+    /// Where a client setting is wrong.
+    pub fn new(config: KafkaLiveConfig) -> Result<Self, KafkaError> {
+        let mut settings = client_config(&config.client, &[]);
+        settings
+            .set("group.id", &config.group)
+            .set("enable.auto.commit", "false")
+            // Without it the offsets of an open transaction would be read as if they were committed.
+            .set("isolation.level", "read_committed");
+        let consumer: BaseConsumer<ClientLog> = settings.create_with_context(ClientLog::default())?;
+        let metadata = consumer
+            .group_metadata()
+            .ok_or_else(|| KafkaError::ClientCreation("a consumer with a group.id has no group metadata".to_owned()))?;
+        Ok(Self { config: Arc::new(config), group: Arc::new(Group { consumer, metadata }) })
+    }
+
+    /// Ends the running session of a partition, as a takeover does, and begins one that a command drives.
+    ///
+    /// # Errors
+    /// Where the broker does not answer or refuses.
+    pub fn session(&self, key: &PartitionKey) -> anyhow::Result<KafkaSession> {
+        let transactional_id = transactional_id(&self.config.group, key);
+        let producer: BaseProducer<ClientLog> = producer_settings(&self.config.client, &transactional_id)
+            .create_with_context(ClientLog::default())
+            .context("cannot create the producer")?;
+        producer.init_transactions(CALL_TIMEOUT).with_context(|| {
+            format!("cannot begin with the transactional id `{transactional_id}`; it needs Write on it and on the topics, and Read on the group")
+        })?;
+        Ok(KafkaSession {
+            config: Arc::clone(&self.config),
+            group: Arc::clone(&self.group),
+            producer,
+            key: key.clone(),
+        })
+    }
+}
+
+/// The transactional id of a partition.
+pub fn transactional_id(group: &str, key: &PartitionKey) -> String {
+    format!("{group}.{}.{}", key.topic, key.partition)
+}
+
+/// Ours above the operator's: these settings carry the delivery contract.
+fn producer_settings(client: &ClientSettings, transactional_id: &str) -> ClientConfig {
+    let mut settings = client_config(client, &TUNABLE);
+    settings
+        .set("transactional.id", transactional_id)
+        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
+        .set("message.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        // Every client with the same key sends to the same partition, whatever its language.
+        .set("partitioner", "murmur2_random")
+        .set("allow.auto.create.topics", "false");
+    settings
+}
+
+impl LiveTopic for KafkaLiveTopic {
+    fn open(&self, key: &PartitionKey) -> anyhow::Result<Box<dyn LiveSession>> {
+        Ok(Box::new(self.session(key)?))
+    }
+}
+
+/// A producer of one partition.
+pub struct KafkaSession {
+    config: Arc<KafkaLiveConfig>,
+    group: Arc<Group>,
+    producer: BaseProducer<ClientLog>,
+    key: PartitionKey,
+}
+
+impl KafkaSession {
+    fn send(&self, record: &LiveRecord) -> anyhow::Result<()> {
+        let topic = match record.destination {
+            Destination::Labels => &self.config.labels_topic,
+            // Dead letters of a stream that has no topic for them any more.
+            Destination::DeadLetters => match &self.config.dead_letters_topic {
+                Some(topic) => topic,
+                None => return Ok(()),
+            },
+        };
+        let mut outgoing = BaseRecord::<[u8], [u8]>::to(topic).headers(owned(&record.headers)?);
+        outgoing.key = record.key.as_deref();
+        outgoing.payload = record.value.as_deref();
+        enqueue(&self.producer, outgoing).with_context(|| format!("cannot send the record of offset {}", record.offset))
+    }
+
+    /// Commits `position` with nothing published: an operator's decision.
+    ///
+    /// # Errors
+    /// Where the broker does not answer, or another session was opened meanwhile.
+    pub fn commit(&mut self, position: Position, note: &MarkerNote) -> anyhow::Result<()> {
+        self.producer.begin_transaction().context("cannot begin a transaction")?;
+        self.commit_transaction(position, note)
+    }
+
+    fn commit_transaction(&self, position: Position, note: &MarkerNote) -> anyhow::Result<()> {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(&self.key.topic, self.key.partition, Offset::Offset(position.0))?;
+        let metadata = serde_json::to_string(note)?;
+        offsets
+            .find_partition(&self.key.topic, self.key.partition)
+            .context("the offset that was just added is gone")?
+            .set_metadata(metadata);
+        self.producer
+            .send_offsets_to_transaction(&offsets, &self.group.metadata, CALL_TIMEOUT)
+            .context("cannot add the group's offset to the transaction")?;
+        fail::fail_point!("after-offsets", |_| std::process::abort());
+        self.producer.commit_transaction(CALL_TIMEOUT).context("cannot commit the transaction")
+    }
+}
+
+impl LiveSession for KafkaSession {
+    fn marker(&mut self) -> anyhow::Result<Option<Marker>> {
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition(&self.key.topic, self.key.partition);
+        let committed = self
+            .group
+            .consumer
+            .committed_offsets(wanted, CALL_TIMEOUT)
+            .with_context(|| format!("cannot read the offset of group `{}`", self.config.group))?;
+        let element = committed
+            .find_partition(&self.key.topic, self.key.partition)
+            .context("the broker left out the partition it was asked for")?;
+        element.error()?;
+        Ok(match element.offset() {
+            Offset::Offset(offset) => Some(Marker::of(Position(offset), element.metadata())),
+            _ => None,
+        })
+    }
+
+    fn newest(&mut self, since: DateTime<Utc>) -> anyhow::Result<Newest> {
+        newest::newest(&self.config, &self.key, since)
+    }
+
+    fn publish(&mut self, ranges: &[OutboxRange], from: Published, note: &MarkerNote) -> anyhow::Result<()> {
+        let Some(end) = ranges.last().map(|range| range.end) else { return Ok(()) };
+        fail::fail_point!("before-begin", |_| std::process::abort());
+        self.producer.begin_transaction().context("cannot begin a transaction")?;
+        fail::fail_point!("after-begin", |_| std::process::abort());
+        for range in ranges {
+            // The first range may have been published in part, if it was cut differently before a restore.
+            let is_new = |record: &&LiveRecord| range.epoch > from.epoch || record.offset >= from.position.0;
+            for record in range.records.iter().filter(is_new) {
+                self.send(record)?;
+            }
+        }
+        // Before the offsets: sending them with records in the queue takes 100 ms longer.
+        self.producer.flush(CALL_TIMEOUT).context("the records were not acknowledged in time")?;
+        fail::fail_point!("after-produce", |_| std::process::abort());
+        self.commit_transaction(end, note)?;
+        fail::fail_point!("after-commit", |_| std::process::abort());
+        Ok(())
+    }
+}
+
+fn owned(headers: &Headers) -> anyhow::Result<OwnedHeaders> {
+    let mut owned = OwnedHeaders::new_with_capacity(headers.len());
+    for (key, value) in headers {
+        owned = match value {
+            HeaderValue::Text(text) => owned.insert(Header { key, value: Some(text.as_bytes()) }),
+            HeaderValue::Bytes { hex } => {
+                let bytes = hex::decode(hex).with_context(|| format!("the header `{key}` is not hexadecimal"))?;
+                owned.insert(Header { key, value: Some(&bytes) })
+            }
+            HeaderValue::Null => owned.insert(Header::<&[u8]> { key, value: None }),
+        };
+    }
+    Ok(owned)
+}

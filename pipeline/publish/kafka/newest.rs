@@ -1,0 +1,101 @@
+//! Looks into the live topics for the newest record of a source partition: how far it is published, where the
+//! group's offset does not tell.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use chrono::{DateTime, TimeDelta, Utc};
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    message::{BorrowedMessage, Headers},
+};
+
+use super::{CALL_TIMEOUT, KafkaLiveConfig};
+use crate::{
+    domain::{
+        checkpoint::{PartitionKey, Position},
+        live::{LivePosition, POSITION_HEADER, Published},
+    },
+    kafka::client::{ClientLog, client_config},
+    publish::Newest,
+};
+
+/// Clocks of Postgres, the workers and the broker may differ by this much.
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
+/// Longest look. A live topic of ten minutes and a million records is read in seconds.
+const DEADLINE: Duration = Duration::from_mins(5);
+
+/// The newest position of `key` among the live records since `since`, as a `read_committed` subscriber sees them.
+pub(super) fn newest(config: &KafkaLiveConfig, key: &PartitionKey, since: DateTime<Utc>) -> anyhow::Result<Newest> {
+    let mut settings = client_config(&config.client, &[]);
+    // Assigned by hand; the group is neither joined nor written to.
+    settings
+        .set("group.id", &config.group)
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "earliest")
+        .set("enable.partition.eof", "true")
+        .set("allow.auto.create.topics", "false");
+    let consumer: BaseConsumer<ClientLog> = settings.create_with_context(ClientLog::default())?;
+    let since = since - CLOCK_TOLERANCE;
+    let mut assignment = TopicPartitionList::new();
+    let mut complete = true;
+    for topic in [Some(&config.labels_topic), config.dead_letters_topic.as_ref()].into_iter().flatten() {
+        complete &= assign_since(&consumer, topic, since, &mut assignment)
+            .with_context(|| format!("cannot look into topic `{topic}`"))?;
+    }
+    consumer.assign(&assignment)?;
+    let mut open = assignment.count();
+    let started = Instant::now();
+    let mut newest: Option<Published> = None;
+    while open > 0 {
+        if started.elapsed() > DEADLINE {
+            bail!("the live topic could not be read to its end within {DEADLINE:?}");
+        }
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => newest = newest.max(position(&message, key)),
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(error)) => return Err(error).context("cannot read the live topic"),
+            None => {}
+        }
+    }
+    Ok(match newest {
+        Some(published) => Newest::Found(published),
+        None if complete => Newest::Nothing,
+        None => Newest::Unknown,
+    })
+}
+
+/// Adds each partition of `topic` from `since` on. Whether none of those records can have been deleted.
+fn assign_since(
+    consumer: &BaseConsumer<ClientLog>,
+    topic: &str,
+    since: DateTime<Utc>,
+    assignment: &mut TopicPartitionList,
+) -> anyhow::Result<bool> {
+    let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
+    let mut times = TopicPartitionList::new();
+    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+        times.add_partition_offset(topic, partition.id(), Offset::Offset(since.timestamp_millis()))?;
+    }
+    let found = consumer.offsets_for_times(times, CALL_TIMEOUT)?;
+    let mut complete = true;
+    for element in found.elements() {
+        let (low, high) = consumer.fetch_watermarks(topic, element.partition(), CALL_TIMEOUT)?;
+        let from = if let Offset::Offset(offset) = element.offset() { offset } else { high };
+        complete &= low == 0 || from > low;
+        if from < high {
+            assignment.add_partition_offset(topic, element.partition(), Offset::Offset(from))?;
+        }
+    }
+    Ok(complete)
+}
+
+/// How far the partition was published once this record was, if it is one of the partition.
+fn position(message: &BorrowedMessage<'_>, key: &PartitionKey) -> Option<Published> {
+    let header = message.headers()?.iter().find(|header| header.key == POSITION_HEADER)?.value?;
+    let position: LivePosition = std::str::from_utf8(header).ok()?.parse().ok()?;
+    (position.key == *key).then_some(Published { epoch: position.epoch, position: Position::after(position.offset) })
+}

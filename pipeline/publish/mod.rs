@@ -1,0 +1,320 @@
+//! Publishes what was stored to the live topic, and the contract every live topic keeps.
+//!
+//! One loop over the outbox of one partition, on a thread of its own. Start, takeover, a failed transaction,
+//! a restart and a restored database are the same path: open a session, ask how far the partition is
+//! published, go on from there.
+//!
+//! Guarantee: every record of the outbox becomes visible to a `read_committed` subscriber exactly once, in the
+//! order of the outbox. It rests on the session alone: opening one ends and fences every earlier session of the
+//! partition, and a session commits records and position together. The claim only tells when to stop; a worker
+//! that lost it and does not know yet can publish nothing twice.
+//!
+//! [`kafka`] publishes to topics.
+
+pub mod kafka;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{anyhow, bail};
+use backon::{BackoffBuilder, ExponentialBuilder};
+use chrono::{DateTime, Utc};
+
+use crate::{
+    domain::{
+        checkpoint::PartitionKey,
+        live::{OutboxRange, Published},
+        publication::{Marker, MarkerNote, Resolution, StoredState, resolve, resolve_found},
+    },
+    source::{Lease, Record, Sink},
+    telemetry::metrics as names,
+};
+
+/// How long the thread sleeps while nothing is stored. It is woken; this only bounds how late a published row
+/// leaves the outbox.
+const IDLE: Duration = Duration::from_secs(1);
+/// Least time between two deletions of published rows: each is a transaction of its own.
+const DELETE_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause before the first new attempt. A fenced session opens again at once; a broker is back within seconds.
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
+/// Longest pause between attempts: also how soon an operator's decision is noticed.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(3);
+
+/// The store as the publisher needs it. Calls block until the store answers, or fail by its deadline.
+pub trait Outbox: Send + Sync {
+    /// The partition's owner and checkpoint.
+    ///
+    /// # Errors
+    /// Where the store does not answer, or has no such partition.
+    fn state(&self, key: &PartitionKey) -> anyhow::Result<StoredState>;
+    /// The ranges that end behind `published` (all without it), oldest first, about `bytes_max` of them.
+    ///
+    /// # Errors
+    /// Where the store does not answer.
+    fn ranges(
+        &self,
+        key: &PartitionKey,
+        published: Option<Published>,
+        bytes_max: usize,
+    ) -> anyhow::Result<Vec<OutboxRange>>;
+    /// The size of the ranges that end behind `published`.
+    ///
+    /// # Errors
+    /// Where the store does not answer.
+    fn unpublished_bytes(&self, key: &PartitionKey, published: Published) -> anyhow::Result<usize>;
+    /// Deletes the ranges that end at or before `published`.
+    ///
+    /// # Errors
+    /// Where the store does not answer.
+    fn delete(&self, key: &PartitionKey, published: Published) -> anyhow::Result<()>;
+}
+
+/// A live topic.
+pub trait LiveTopic: Send + Sync {
+    /// Ends what an earlier session of this partition left open, fences it, and begins a new one.
+    ///
+    /// # Errors
+    /// Where the broker does not answer or refuses.
+    fn open(&self, key: &PartitionKey) -> anyhow::Result<Box<dyn LiveSession>>;
+}
+
+/// One partition's exclusive right to publish, until the next [`LiveTopic::open`]. After an error it is dropped:
+/// whether its last transaction was committed is only known to the next session.
+pub trait LiveSession {
+    /// The committed position.
+    ///
+    /// # Errors
+    /// Where the broker does not answer.
+    fn marker(&mut self) -> anyhow::Result<Option<Marker>>;
+    /// The newest position of the partition among the live records written since `since`.
+    ///
+    /// # Errors
+    /// Where the broker does not answer.
+    fn newest(&mut self, since: DateTime<Utc>) -> anyhow::Result<Newest>;
+    /// Publishes the records of `ranges` from `from` on, and commits the end of the last range, in one
+    /// transaction.
+    ///
+    /// # Errors
+    /// Whatever went wrong; nothing of it is visible, unless the reply to the commit was lost.
+    fn publish(&mut self, ranges: &[OutboxRange], from: Published, note: &MarkerNote) -> anyhow::Result<()>;
+}
+
+/// What a look at the live topic showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Newest {
+    /// Up to here it is published.
+    Found(Published),
+    /// Nothing of this partition was written in that time.
+    Nothing,
+    /// Records of that time may have been deleted already.
+    Unknown,
+}
+
+/// Publishes the partitions of one stream.
+pub struct Publisher {
+    outbox: Arc<dyn Outbox>,
+    topic: Arc<dyn LiveTopic>,
+    /// Size of the ranges of one transaction, in bytes; at least one range.
+    transaction_bytes_max: usize,
+    /// Nothing more will be stored: end once all is published.
+    finishing: AtomicBool,
+}
+
+impl Publisher {
+    pub fn new(outbox: Arc<dyn Outbox>, topic: Arc<dyn LiveTopic>, transaction_bytes_max: usize) -> Self {
+        Self { outbox, topic, transaction_bytes_max, finishing: AtomicBool::new(false) }
+    }
+
+    /// Lets every thread end once what is stored is published.
+    pub fn finish(&self) {
+        self.finishing.store(true, Ordering::Release);
+    }
+
+    /// Publishes what is stored under this lease until it ends, whatever fails meanwhile. Blocks the calling
+    /// thread.
+    pub fn run(&self, lease: &Lease) {
+        lease.publish_here();
+        let claim = &lease.claim;
+        let mut fresh = claim.is_fresh.then_some(Published { epoch: claim.epoch, position: claim.position });
+        let mut delays = delays();
+        while lease.is_held() {
+            let opened = Instant::now();
+            let Err(error) = self.publish_until_failure(lease, &mut fresh) else { break };
+            if opened.elapsed() > RETRY_DELAY_MAX * 2 {
+                delays = self::delays();
+            }
+            let delay = delays.next().unwrap_or(RETRY_DELAY_MAX);
+            count(names::PUBLISH_FAILURES, &lease.claim.key, 1);
+            tracing::warn!(place = %lease.claim.key, error = format!("{error:#}"), retry_in_ms = delay.as_millis(), "publishing failed; going on from the outbox");
+            thread::park_timeout(delay);
+        }
+        gauge(names::UNPUBLISHED_BYTES, &lease.claim.key, 0.0);
+        gauge(names::UNPUBLISHED_AGE_SECONDS, &lease.claim.key, 0.0);
+    }
+
+    /// `fresh` is where the partition began, as long as nothing of it can have been published.
+    fn publish_until_failure(&self, lease: &Lease, fresh: &mut Option<Published>) -> anyhow::Result<()> {
+        let key = &lease.claim.key;
+        // A worker that lost its claim must not fence the one that has it.
+        if self.outbox.state(key)?.owner != Some(lease.claim.owner) {
+            lease.lose();
+            return Ok(());
+        }
+        let mut session = self.topic.open(key)?;
+        let mut published = self.starting_point(session.as_mut(), key, *fresh)?;
+        lease.published(published.position, self.outbox.unpublished_bytes(key, published)?);
+        tracing::info!(place = %key, %published, "publishing");
+        let mut deleted_at = Instant::now();
+        let mut deletable = true;
+        while lease.is_held() {
+            let stored = Published { epoch: lease.claim.epoch, position: lease.stored_position() };
+            if published < stored {
+                let ranges = self.outbox.ranges(key, Some(published), self.transaction_bytes_max)?;
+                if let Some(last) = ranges.last() {
+                    *fresh = None;
+                    let note = MarkerNote { epoch: last.epoch, confirmed: false };
+                    self.publish(session.as_mut(), lease, &ranges, published, &note)?;
+                    published = last.published();
+                } else {
+                    // Stored while the stream had no live topic.
+                    published = stored;
+                    lease.published(published.position, 0);
+                }
+                deletable = true;
+                continue;
+            }
+            if deletable && (deleted_at.elapsed() >= DELETE_INTERVAL || self.is_finishing()) {
+                fail::fail_point!("before-delete", |_| std::process::abort());
+                self.outbox.delete(key, published)?;
+                fail::fail_point!("after-delete", |_| std::process::abort());
+                (deleted_at, deletable) = (Instant::now(), false);
+            }
+            if self.is_finishing() {
+                break;
+            }
+            thread::park_timeout(IDLE);
+        }
+        Ok(())
+    }
+
+    fn is_finishing(&self) -> bool {
+        self.finishing.load(Ordering::Acquire)
+    }
+
+    fn publish(
+        &self,
+        session: &mut dyn LiveSession,
+        lease: &Lease,
+        ranges: &[OutboxRange],
+        from: Published,
+        note: &MarkerNote,
+    ) -> anyhow::Result<()> {
+        let key = &lease.claim.key;
+        let started = Instant::now();
+        let oldest = ranges.iter().map(|range| range.stored_at).min().unwrap_or_else(Utc::now);
+        gauge(names::UNPUBLISHED_AGE_SECONDS, key, seconds_since(oldest));
+        session.publish(ranges, from, note)?;
+        let stream = key.stream.to_string();
+        metrics::histogram!(names::PUBLISH_TRANSACTION_SECONDS, "stream" => stream.clone()).record(started.elapsed());
+        let delay = metrics::histogram!(names::PUBLISH_DELAY_SECONDS, "stream" => stream);
+        for range in ranges {
+            delay.record(seconds_since(range.stored_at));
+            count(names::RECORDS_PUBLISHED, key, range.records.len() as u64);
+        }
+        gauge(names::UNPUBLISHED_AGE_SECONDS, key, 0.0);
+        let last = ranges.last().map_or(from, OutboxRange::published);
+        // Below the limit these were all there is; only a backlog is worth a question.
+        let bytes: usize = ranges.iter().map(|range| range.bytes).sum();
+        let left = if bytes < self.transaction_bytes_max { 0 } else { self.outbox.unpublished_bytes(key, last)? };
+        lease.published(last.position, left);
+        gauge(names::UNPUBLISHED_BYTES, key, left as f64);
+        Ok(())
+    }
+
+    /// How far the partition is published, found out without a guess.
+    fn starting_point(
+        &self,
+        session: &mut dyn LiveSession,
+        key: &PartitionKey,
+        fresh: Option<Published>,
+    ) -> anyhow::Result<Published> {
+        let marker = session.marker()?;
+        let StoredState { stored, .. } = self.outbox.state(key)?;
+        let oldest = self.outbox.ranges(key, None, 1)?;
+        let resolution = match resolve(marker.as_ref(), stored, oldest.first(), fresh) {
+            Resolution::Search { first } => {
+                let since = oldest.first().map_or_else(Utc::now, |range| range.stored_at);
+                let found = match session.newest(since)? {
+                    Newest::Found(published) => Some(published),
+                    Newest::Nothing => None,
+                    Newest::Unknown => bail!(
+                        "how far {key} is published cannot be found out: the group's offset is not albertine's, and the live topic no longer has all records since {since}; see with `albertine position show {stream}`, and decide with `albertine position set {stream} --partition {partition} --published stored` (what the outbox holds was published) or `--published outbox` (it was not)",
+                        stream = key.stream,
+                        partition = key.partition
+                    ),
+                };
+                tracing::warn!(place = %key, found = ?found, "the group's offset was deleted or overwritten; the live topic tells how far it was published");
+                resolve_found(found, first, stored)
+            }
+            resolution => resolution,
+        };
+        match resolution {
+            Resolution::From(published) => Ok(published),
+            Resolution::Ahead { published, stored } => Err(anyhow!(
+                "{key} is published up to {published}, but stored only up to {stored}: the database was restored from an older state, or the group's offset was moved; nothing more of this partition is published until you decide: `albertine position set {stream} --partition {partition} --published keep` (what is stored again up to there is not published again) or `--published stored` (it is published again)",
+                stream = key.stream,
+                partition = key.partition
+            )),
+            Resolution::Search { .. } => Err(anyhow!("a search led to another one, which is a bug")),
+        }
+    }
+}
+
+fn delays() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(RETRY_DELAY_MIN)
+        .with_max_delay(RETRY_DELAY_MAX)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+fn seconds_since(time: DateTime<Utc>) -> f64 {
+    (Utc::now() - time).as_seconds_f64().max(0.0)
+}
+
+fn count(name: &'static str, key: &PartitionKey, by: u64) {
+    metrics::counter!(name, "stream" => key.stream.to_string()).increment(by);
+}
+
+fn gauge(name: &'static str, key: &PartitionKey, value: f64) {
+    metrics::gauge!(name, "stream" => key.stream.to_string(), "partition" => key.partition.to_string()).set(value);
+}
+
+/// Starts a publisher for every lease on its way to the stream.
+pub struct PublishingSink<S> {
+    pub inner: S,
+    /// Runs a publisher for this lease, on a thread of its own.
+    pub start: Box<dyn Fn(Arc<Lease>) + Send + Sync>,
+}
+
+impl<S: Sink> Sink for PublishingSink<S> {
+    fn assigned(&self, lease: Arc<Lease>) {
+        (self.start)(Arc::clone(&lease));
+        self.inner.assigned(lease);
+    }
+
+    fn revoked(&self, lease: &Lease) {
+        self.inner.revoked(lease);
+    }
+
+    fn record(&self, record: Record) {
+        self.inner.record(record);
+    }
+}
