@@ -171,6 +171,20 @@ fn the_places_that_a_rule_spares_need_it() {
 }
 
 #[test]
+fn only_the_call_for_a_topics_id_is_unsafe() {
+    let is_unsafe = |text: &str| {
+        code(text)
+            .split(|character: char| !(character.is_alphanumeric() || character == '_'))
+            .any(|word| word == "unsafe")
+    };
+    assert!(is_unsafe("fn a() { unsafe { b() } }") && is_unsafe("unsafe impl Send for A {}"));
+    assert!(!is_unsafe("// unsafe\n#![expect(unsafe_code, reason = \"unsafe\")]"));
+    let files = [sources("pipeline"), sources("tests")].concat();
+    let found: Vec<&str> = files.iter().filter(|(_, text)| is_unsafe(text)).map(|(file, _)| file.as_str()).collect();
+    assert_eq!(found, ["kafka/topic_id.rs"]);
+}
+
+#[test]
 fn every_file_opens_with_its_role() {
     let opens = |text: &str| text.starts_with("//! ");
     assert!(!opens("use std::fs;\n//! late"), "a file that opens with code must be found");

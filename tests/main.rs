@@ -10,5 +10,6 @@ mod architecture;
 mod cli;
 mod delivery;
 mod inference;
+mod kafka;
 mod storage;
 mod support;
