@@ -156,9 +156,9 @@ fn a_manifest_is_told_which_key_is_wrong() {
             labels(&["good"]),
             "`labels` in `model.toml` must name at least two different labels, not [\"good\"]",
         ),
-        ("", "name", "".into(), "`name` in `model.toml` must not be empty"),
-        ("", "version", "".into(), "`version` in `model.toml` must not be empty"),
-        ("", "task", "".into(), "`task` in `model.toml` must not be empty"),
+        ("", "name", "".into(), "`name` in `model.toml` must not be empty, and must not hold a slash"),
+        ("", "version", "".into(), "`version` in `model.toml` must not be empty, and must not hold a slash"),
+        ("", "task", "".into(), "`task` in `model.toml` must not be empty, and must not hold a slash"),
         (
             "input",
             "window_overlap",

@@ -17,13 +17,13 @@ use rdkafka::{
     error::KafkaError,
 };
 
-use super::{KafkaSourceConfig, SourceError};
+use super::{KafkaSourceConfig, REQUEST_TIMEOUT, SourceError};
 use crate::{
     domain::{
         checkpoint::{Position, TopicStart},
         version::VersionClock,
     },
-    kafka::client::ClientLog,
+    kafka::{client::ClientLog, topic_id::topic_id},
     source::{Claims, Lease, Sink},
     telemetry::metrics as names,
 };
@@ -198,8 +198,7 @@ impl Context {
 
     /// Kafka's id of the topic, which tells a recreated one from the one before.
     pub(super) fn topic_id(&self, consumer: &BaseConsumer<Self>) -> Result<Option<String>, SourceError> {
-        let _ = consumer;
-        Ok(None)
+        topic_id(consumer.client(), &self.config.topic, REQUEST_TIMEOUT).map_err(SourceError::TopicId)
     }
 
     /// Tells the group how far these partitions are stored.

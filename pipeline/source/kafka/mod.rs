@@ -22,7 +22,10 @@ use rdkafka::{
 use super::{Claims, Sink, SourceControl};
 use crate::{
     config::secret::ClientSettings,
-    kafka::client::{ClientLog, client_config},
+    kafka::{
+        client::{ClientLog, client_config},
+        topic_id::TopicIdError,
+    },
 };
 
 /// Deadline of one metadata or offset request to the broker.
@@ -80,6 +83,8 @@ pub enum SourceError {
         high: i64,
         reason: String,
     },
+    #[error(transparent)]
+    TopicId(TopicIdError),
     #[error("stream `{stream}`: cannot claim partitions {partitions:?}: {source:#}")]
     Claim { stream: Arc<str>, partitions: Vec<i32>, source: anyhow::Error },
 }
