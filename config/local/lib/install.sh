@@ -13,11 +13,11 @@ install_job() {
   seconds_since "$began" >"$(install_log "$1").time"
 }
 
-# install_all PACKAGE…: returns when all are there; those that are cost nothing
+# install_all PACKAGE…: returns when all are there; those that are cost nothing, and each may be named twice
 install_all() {
   local package missing=() pids=()
   for package in "$@"; do
-    [[ -d "$(folder_of "$package")" ]] || missing+=("$package")
+    [[ -d "$(folder_of "$package")" || " ${missing[*]} " == *" $package "* ]] || missing+=("$package")
   done
   ((${#missing[@]} > 0)) || return 0
   for package in "${missing[@]}"; do

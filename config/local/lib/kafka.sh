@@ -1,12 +1,15 @@
 # shellcheck shell=bash
 # The local Apache Kafka: one process that is broker and controller (KRaft), on loopback only.
-# Sourced by `services`. It creates no topics, and never touches a broker it did not start.
+# Sourced by `services`, and by the demo for its last function. It creates no topics, and never touches a broker
+# it did not start, save for the topics it is told to delete.
 
 KAFKA_HOME="$LOCAL/kafka"
 KAFKA_DATA="$KAFKA_HOME/data"
 KAFKA_PROPERTIES="$KAFKA_HOME/server.properties"
 KAFKA_PID_FILE="$KAFKA_HOME/pid"
 KAFKA_LOG="$LOGS/kafka.log"
+# A line of the log, for which kafka_set_command raises the level of one class: from then on requests are served.
+KAFKA_STARTED='Kafka Server started'
 
 kafka_address() { printf '127.0.0.1:%s' "$(port_of kafka)"; }
 
@@ -14,7 +17,11 @@ kafka_pid() { pid_in "$KAFKA_PID_FILE"; }
 
 kafka_alive() { is_process "$(pid_in "$KAFKA_PID_FILE")" "$KAFKA_PROPERTIES"; }
 
-kafka_running() { kafka_alive && port_answers "$(port_of kafka)"; }
+# An open port is not enough: after `kill -9` the controller admits the broker only when the session of the dead one
+# is over, some ten seconds later.
+kafka_started() { grep -q "$KAFKA_STARTED" "$KAFKA_LOG" 2>/dev/null; }
+
+kafka_running() { kafka_alive && kafka_started; }
 
 # One broker, so one replica of everything. The small partition counts of the internal topics and the
 # missing initial delay of a group make start and the first join quick; the short session is for tests
@@ -60,6 +67,7 @@ kafka_set_command() {
     -Dorg.slf4j.simpleLogger.showDateTime=true
     -Dorg.slf4j.simpleLogger.dateTimeFormat="yyyy-MM-dd'T'HH:mm:ss.SSS"
     -Dorg.slf4j.simpleLogger.defaultLogLevel=warn
+    -Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info
     -cp "$(package_folder kafka)/*" "$@")
 }
 
@@ -88,7 +96,7 @@ kafka_start() {
   setsid "${KAFKA_COMMAND[@]}" </dev/null >>"$KAFKA_LOG" 2>&1 9>&- &
   echo $! >"$KAFKA_PID_FILE"
   deadline=$(($(now_ms) + 90000))
-  until kafka_answers "$(kafka_address)"; do
+  until kafka_started; do
     kafka_alive || return 1
     (($(now_ms) < deadline)) || return 1
     sleep 0.1
@@ -103,3 +111,10 @@ kafka_stop() {
 }
 
 kafka_remove_data() { rm -rf "$KAFKA_HOME"; }
+
+# kafka_delete_topics HOST:PORT PATTERN: with Kafka's own tool; where no topic matches, nothing happens
+kafka_delete_topics() {
+  mkdir -p "$KAFKA_HOME/tmp"
+  kafka_set_command org.apache.kafka.tools.TopicCommand --bootstrap-server "$1" --delete --if-exists --topic "$2"
+  "${KAFKA_COMMAND[@]}"
+}
