@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct CheckArgs {}
 
 pub fn run(global: &GlobalOptions, _: &CheckArgs) -> anyhow::Result<()> {
-    let config = global.load_config()?;
+    let config = global.load_config()?.with_streams()?;
     let mut report = Report { failures: 0 };
     report.line(&format!("configuration `{}`", global.config.display()), Ok(summary(&config)))?;
     check_models(&config, &mut report)?;

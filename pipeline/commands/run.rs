@@ -15,7 +15,7 @@ partitions are handed back. A second one ends the process at once; nothing is lo
 pub struct RunArgs {}
 
 pub fn run(global: &GlobalOptions, _: RunArgs) -> anyhow::Result<()> {
-    let config = global.load_config()?;
+    let config = global.load_config()?.with_streams()?;
     crash_on_panic();
     #[cfg(feature = "failpoints")]
     let _failpoints = fail::FailScenario::setup();

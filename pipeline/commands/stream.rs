@@ -75,7 +75,7 @@ struct PeekArgs {
 }
 
 pub fn run(global: &GlobalOptions, args: &StreamArgs) -> anyhow::Result<()> {
-    let config = global.load_config()?;
+    let config = global.load_config()?.with_streams()?;
     match &args.command {
         StreamCommand::Produce(args) => produce(&config, args),
         StreamCommand::Peek(args) => peek(&config, args),

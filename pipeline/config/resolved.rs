@@ -35,6 +35,20 @@ pub struct Config {
     pub streams: BTreeMap<String, StreamConfig>,
 }
 
+impl Config {
+    /// The configuration for a command that works on streams.
+    ///
+    /// # Errors
+    /// [`ConfigError::Values`] where it has none.
+    pub fn with_streams(self) -> Result<Self, ConfigError> {
+        let mut problems = Problems::default();
+        problems.check(!self.streams.is_empty(), "streams", || {
+            "there is none: add `[streams.NAME]` with a topic, models and fields".into()
+        });
+        if problems.0.is_empty() { Ok(self) } else { Err(ConfigError::Values { problems: problems.0 }) }
+    }
+}
+
 #[derive(Debug)]
 pub struct KafkaConfig {
     /// The bootstrap servers among them.
@@ -151,9 +165,6 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
             "`{}` must be at least engine.group_tokens_max, `{}`",
             file.engine.queue_tokens_max, file.engine.group_tokens_max
         )
-    });
-    problems.check(!file.streams.is_empty(), "streams", || {
-        "there is none: add `[streams.NAME]` with a topic, models and fields".into()
     });
 
     let models: BTreeMap<String, PathBuf> = file.models.into_iter().map(|(name, model)| (name, model.path)).collect();
@@ -709,10 +720,16 @@ mod tests {
             problems(&format!("[models.\"a/b\"]\npath = \"a\"\n{VALID}")),
             ["`models.a/b`: the name must be 1 to 100 characters of letters, digits, `-`, `_` and `.`"]
         );
+    }
+
+    #[test]
+    fn a_configuration_without_streams_serves_until_a_stream_is_needed() {
+        let config = load_text("[models.a]\npath = \"a\"", &[]).unwrap();
         assert_eq!(
-            problems("[models.a]\npath = \"a\""),
-            ["`streams`: there is none: add `[streams.NAME]` with a topic, models and fields"]
+            config.with_streams().unwrap_err().to_string(),
+            "the configuration has 1 problem(s):\n  `streams`: there is none: add `[streams.NAME]` with a topic, models and fields"
         );
+        load_text(VALID, &[]).unwrap().with_streams().unwrap();
     }
 
     #[test]

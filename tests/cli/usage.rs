@@ -44,6 +44,20 @@ fn a_wrong_configuration_ends_with_78_whatever_the_command() {
 }
 
 #[test]
+fn commands_that_work_on_streams_demand_one_and_others_do_not() {
+    let (others, _) = CONFIG.split_once("[streams.").unwrap();
+    let without = Setup::with_config(others);
+    let demanding: [&[&str]; 4] =
+        [&["check"], &["run"], &["stream", "produce", "reviews", "-"], &["stream", "peek", "reviews"]];
+    for command in demanding {
+        let answer = without.run(command, "").expect(CONFIGURATION);
+        answer.says("`streams`: there is none: add `[streams.NAME]` with a topic, models and fields");
+    }
+    without.run(["classify", "--model", "albert-sentiment"], "A fine kettle.\n").expect(DONE);
+    without.run(["database", "migrate", "--print-sql"], "").expect(DONE);
+}
+
+#[test]
 fn what_fails_ends_with_1_and_one_line_of_error() {
     let setup = Setup::new();
     let answer = setup.run(["classify", "--model", "albert-sentiment", "nowhere.txt"], "").expect(FAILED);
