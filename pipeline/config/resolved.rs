@@ -15,7 +15,7 @@ use crate::{
     engine::EngineConfig,
     publish::kafka::topics::{Cleanup, LiveTopicShape},
     source::kafka::Start,
-    storage::postgres::PostgresConfig,
+    storage::postgres::{self, PostgresConfig},
 };
 
 /// See the module.
@@ -146,6 +146,11 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
     problems.check(is_postgres_url(&url), "postgres.url", || {
         "must be `postgres://USER:PASSWORD@HOST:PORT/DATABASE`".into()
     });
+    if is_postgres_url(&url)
+        && let Err(error) = postgres::check_url(&url)
+    {
+        problems.add("postgres.url", error.to_string());
+    }
     problems.check(is_schema(&file.postgres.schema), "postgres.schema", || {
         format!("`{}` must be 1 to 63 bytes without control characters", file.postgres.schema.escape_debug())
     });
@@ -590,6 +595,10 @@ mod tests {
             (
                 with("[postgres]\nurl = \"mysql://a/b\""),
                 "`postgres.url`: must be `postgres://USER:PASSWORD@HOST:PORT/DATABASE`",
+            ),
+            (
+                with("[postgres]\nurl = \"postgres://a:b@c/d?sslmode=perhaps\""),
+                "`postgres.url`: the value of its parameter `sslmode` is refused: unknown value \"perhaps\" for `ssl_mode`; correct or remove it",
             ),
             (
                 with("[postgres]\nschema = \"\""),

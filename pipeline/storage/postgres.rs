@@ -1,6 +1,6 @@
 //! The connection to Postgres: pool, schema, time limits, migrations.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
@@ -8,6 +8,8 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tracing::subscriber::NoSubscriber;
+use url::Url;
 
 use super::{ErrorKind, StoreError};
 
@@ -33,11 +35,20 @@ pub struct Postgres {
     pub(super) pool: PgPool,
 }
 
+/// A URL that no connection can be made from. Neither its password nor the URL itself is shown.
+#[derive(Debug, thiserror::Error)]
+pub enum UrlError {
+    #[error("is not a Postgres URL: {0}; write `postgres://USER:PASSWORD@HOST:PORT/DATABASE`")]
+    Form(String),
+    #[error("the value of its parameter `{name}` is refused: {reason}; correct or remove it")]
+    Parameter { name: String, reason: String },
+}
+
 /// Postgres cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
-    #[error("`postgres.url` is not a Postgres URL: {0}; write `postgres://USER:PASSWORD@HOST:PORT/DATABASE`")]
-    Url(sqlx::Error),
+    #[error("`postgres.url`: {0}")]
+    Url(#[from] UrlError),
     #[error("cannot connect to Postgres at {place}: {source}; {remedy}")]
     Connect { place: String, source: sqlx::Error, remedy: &'static str },
     #[error(
@@ -124,12 +135,45 @@ pub fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 
+/// Whether a connection can be made from a URL, as far as can be told without making one.
+///
+/// # Errors
+/// [`UrlError`] with what is wrong.
+pub fn check_url(url: &SecretString) -> Result<(), UrlError> {
+    // sqlx warns of parameters that it does not know. That is said once, when the connection is made.
+    tracing::subscriber::with_default(NoSubscriber::default(), || parse_url(url)).map(drop)
+}
+
+fn parse_url(url: &SecretString) -> Result<PgConnectOptions, UrlError> {
+    let url = Url::parse(url.expose_secret()).map_err(|error| UrlError::Form(error.to_string()))?;
+    PgConnectOptions::from_url(&url)
+        .map_err(|error| refused_parameter(&url).unwrap_or_else(|| UrlError::Form(reason(&error))))
+}
+
+/// The first parameter that is refused by itself. sqlx says what is wrong with a value, but not whose it is.
+fn refused_parameter(url: &Url) -> Option<UrlError> {
+    url.query_pairs().find_map(|(name, value)| {
+        let mut alone = Url::parse("postgres://localhost").ok()?;
+        alone.query_pairs_mut().append_pair(&name, &value);
+        let error = PgConnectOptions::from_url(&alone).err()?;
+        Some(UrlError::Parameter { name: name.into_owned(), reason: reason(&error) })
+    })
+}
+
+/// The innermost cause: what sqlx wraps around it only says that it is about the configuration.
+fn reason(error: &sqlx::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
 /// Sessions work in our schema, and a process that was stopped or cut off cannot hold rows for long.
 fn connect_options(config: &PostgresConfig) -> Result<PgConnectOptions, PostgresError> {
     let milliseconds = |duration: Duration| duration.as_millis().to_string();
     let timeout = milliseconds(config.statement_timeout);
-    Ok(PgConnectOptions::from_str(config.url.expose_secret())
-        .map_err(PostgresError::Url)?
+    Ok(parse_url(&config.url)?
         .application_name("albertine")
         .options([
             ("search_path", quoted(&config.schema)),

@@ -59,6 +59,18 @@ fn a_url_that_is_none_or_leads_nowhere_is_not_repeated() {
 }
 
 #[test]
+fn a_refused_parameter_of_the_url_is_named_as_a_problem_of_the_configuration() {
+    for (parameter, value) in [("sslmode", "perhaps"), ("port", "soon"), ("statement-cache-capacity", "-1")] {
+        let url = format!("postgres://albertine:{SECRET}@127.0.0.1:1/albertine?password={SECRET}&{parameter}={value}");
+        for arguments in [&["check"][..], &["run"], &["database", "migrate"]] {
+            let answer = Answer::of(Setup::new().command(arguments).env("DATABASE_URL", &url), "").expect(78);
+            assert!(!answer.stderr.contains(SECRET) && !answer.stdout.contains(SECRET), "{answer:#?}");
+            answer.says(&format!("`postgres.url`: the value of its parameter `{parameter}` is refused: "));
+        }
+    }
+}
+
+#[test]
 fn secrets_of_the_broker_are_not_repeated() {
     let settings = format!(
         r#"
