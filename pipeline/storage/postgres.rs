@@ -16,6 +16,9 @@ use super::{ErrorKind, StoreError};
 /// The migrations, part of the program.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
+/// The oldest server that the schema and its statements are written for and tested on, as `server_version_num`.
+const VERSION_MIN: i32 = 180_000;
+
 /// How to reach Postgres.
 #[derive(Debug, Clone)]
 pub struct PostgresConfig {
@@ -52,6 +55,10 @@ pub enum PostgresError {
     #[error("cannot connect to Postgres at {place}: {source}; {remedy}")]
     Connect { place: String, source: sqlx::Error, remedy: &'static str },
     #[error(
+        "Postgres at {place} is version {found}, and albertine needs 18 or later; upgrade the server, or name another in `postgres.url` or `DATABASE_URL`"
+    )]
+    TooOld { place: String, found: String },
+    #[error(
         "cannot create schema `{schema}`: {source}; let a role with the right CREATE on the database run `albertine database migrate`"
     )]
     Schema { schema: String, source: sqlx::Error },
@@ -71,17 +78,24 @@ impl Postgres {
     /// Connects once, to fail early and clearly, and keeps a pool.
     ///
     /// # Errors
-    /// [`PostgresError::Url`] and [`PostgresError::Connect`].
+    /// [`PostgresError::Url`], [`PostgresError::Connect`] and [`PostgresError::TooOld`].
     pub async fn connect(config: &PostgresConfig) -> Result<Self, PostgresError> {
         let options = connect_options(config)?;
         let place =
             format!("{}:{}/{}", options.get_host(), options.get_port(), options.get_database().unwrap_or_default());
+        let failed = |source| PostgresError::Connect { place: place.clone(), remedy: remedy(&source), source };
         let pool = PgPoolOptions::new()
             .max_connections(config.connections_max)
             .acquire_timeout(config.connect_timeout)
             .connect_with(options)
             .await
-            .map_err(|source| PostgresError::Connect { place, remedy: remedy(&source), source })?;
+            .map_err(failed)?;
+        let (number, found): (i32, String) =
+            sqlx::query_as("SELECT current_setting('server_version_num')::integer, current_setting('server_version')")
+                .fetch_one(&pool)
+                .await
+                .map_err(failed)?;
+        check_version(&place, number, found)?;
         Ok(Self { pool })
     }
 
@@ -128,6 +142,13 @@ impl Postgres {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+fn check_version(place: &str, number: i32, found: String) -> Result<(), PostgresError> {
+    if number < VERSION_MIN {
+        return Err(PostgresError::TooOld { place: place.into(), found });
+    }
+    Ok(())
 }
 
 /// A schema name as SQL.
@@ -220,5 +241,22 @@ pub(super) fn store_error(action: &'static str) -> impl Fn(sqlx::Error) -> Store
             _ => ErrorKind::Fatal,
         };
         StoreError { action, kind, source: Box::new(source) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_below_18_is_refused_with_its_version_and_the_remedy() {
+        let error = check_version("db:5432/albertine", 170_006, "17.6 (Debian 17.6-1)".into()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "Postgres at db:5432/albertine is version 17.6 (Debian 17.6-1), and albertine needs 18 or later; upgrade the server, or name another in `postgres.url` or `DATABASE_URL`"
+        );
+        for (number, found) in [(180_000, "18.0"), (180_006, "18.6"), (190_000, "19beta1")] {
+            check_version("db:5432/albertine", number, found.into()).unwrap();
+        }
     }
 }
