@@ -2,16 +2,13 @@
 
 use std::{fs, process::Command};
 
-use rdkafka::{
-    ClientConfig,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
-    client::DefaultClientContext,
-};
+use rdkafka::admin::{NewTopic, TopicReplication};
 use tempfile::TempDir;
 
 use super::Answer;
 use crate::support::{
-    block_on, environment,
+    block_on,
+    broker::{self, Topic},
     pipeline::{Options, Stream},
     repository, unique,
 };
@@ -150,13 +147,11 @@ fn checking_for_a_missing_topic_does_not_make_it() {
 #[test]
 fn a_compacted_topic_whose_id_is_not_its_key() {
     let stream = Stream::new(1);
-    let topic = unique("compacted");
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS")).create().unwrap();
+    let topic = Topic::unmade("compacted");
     let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
-    block_on(admin.create_topics([&new], &AdminOptions::new())).unwrap().remove(0).unwrap();
+    block_on(broker::admin().create_topics([&new], &broker::request_options())).unwrap().remove(0).unwrap();
     let mut command = stream.command(&Options::default());
-    command.arg("check").env("ALBERTINE_STREAMS__REVIEWS__TOPIC", &topic);
+    command.arg("check").env("ALBERTINE_STREAMS__REVIEWS__TOPIC", &*topic);
     expect_only_failure(
         Answer::of(&mut command, ""),
         "stream `reviews`",
@@ -164,7 +159,7 @@ fn a_compacted_topic_whose_id_is_not_its_key() {
         "set `streams.reviews.fields.id` to `key`",
     );
     let mut keyed = stream.command(&Options { id: Some("key"), ..Options::default() });
-    keyed.arg("check").env("ALBERTINE_STREAMS__REVIEWS__TOPIC", &topic);
+    keyed.arg("check").env("ALBERTINE_STREAMS__REVIEWS__TOPIC", &*topic);
     Answer::of(&mut keyed, "").expect(0);
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{Answer, Setup};
 use crate::support::{
-    broker,
+    broker::{self, Topic},
     pipeline::{Options, Stream},
     unique,
 };
@@ -96,17 +96,17 @@ fn records_of_one_document_go_to_one_partition() {
 
 #[test]
 fn the_topic_is_made_with_its_partitions_unless_it_is_there() {
-    let (stream, topic) = (Stream::new(1), unique("made"));
+    let (stream, topic) = (Stream::new(1), Topic::unmade("made"));
     let produce = |partitions: &str| {
         let mut command = stream.command(&Options::default());
-        command.args(PRODUCE).args(["-", "--partitions", partitions]).env("ALBERTINE_STREAMS__REVIEWS__TOPIC", &topic);
+        command.args(PRODUCE).args(["-", "--partitions", partitions]).env("ALBERTINE_STREAMS__REVIEWS__TOPIC", &*topic);
         Answer::of(&mut command, r#"{"id":"r1","text":"Fine."}"#)
     };
     produce("3").expect(0);
     produce("5").expect(0);
     assert_eq!(records(&topic).len(), 2);
     let mut check = stream.command(&Options::default());
-    check.arg("check").env("ALBERTINE_STREAMS__REVIEWS__TOPIC", &topic);
+    check.arg("check").env("ALBERTINE_STREAMS__REVIEWS__TOPIC", &*topic);
     Answer::of(&mut check, "").expect(0).prints(&format!("topic `{topic}` with 3 partition(s)"));
     produce("0").expect(2).says("--partitions");
 }

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions, NewPartitions},
-    client::DefaultClientContext,
+    admin::NewPartitions,
     consumer::{BaseConsumer, Consumer},
 };
 
 use crate::support::{
     block_on,
-    broker::{produce_documents, produce_to},
+    broker::{self, Topic, produce_documents, produce_to},
     environment, eventually,
     pipeline::{Options, Stream},
 };
@@ -69,10 +68,8 @@ fn a_partition_that_is_added_later_begins_at_its_start() {
 }
 
 fn add_partitions(topic: &str, count: usize) {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS")).create().unwrap();
     let new = NewPartitions::new(topic, count);
-    let results = block_on(admin.create_partitions([&new], &AdminOptions::new())).unwrap();
+    let results = block_on(broker::admin().create_partitions([&new], &broker::request_options())).unwrap();
     assert!(results.iter().all(Result::is_ok), "{results:?}");
     // The broker tells of new partitions a moment later.
     let consumer: BaseConsumer =
@@ -100,7 +97,7 @@ fn a_position_the_broker_does_not_have_is_an_error_with_its_remedy() {
 #[test]
 fn a_topic_that_does_not_exist_is_an_error_with_its_remedy() {
     let mut stream = Stream::new(1);
-    stream.topic.push_str("-missing");
+    stream.topic = Topic::unmade("missing");
     let mut process = stream.start(&Options::default());
     assert_eq!(process.wait().code(), Some(1));
     process.wait_for_log("does not exist; create it, or correct `streams.reviews.topic`");
@@ -115,7 +112,7 @@ fn the_groups_offsets_follow_what_is_stored() {
     assert!(process.stop().success());
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS"))
-        .set("group.id", &stream.topic)
+        .set("group.id", &*stream.topic)
         .create()
         .unwrap();
     let mut partitions = rdkafka::TopicPartitionList::new();

@@ -1,25 +1,77 @@
-//! Topics and records on the real broker.
+//! Topics of one's own and records on the real broker.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Deref, sync::OnceLock, time::Duration};
 
 use albertine::{
     config::secret::ClientSettings,
-    kafka::{admin, produce::RecordProducer},
+    kafka::{admin::ensure_topic, produce::RecordProducer},
 };
 use rdkafka::{
     ClientConfig,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use serde_json::{Value, json};
 
-use super::{block_on, environment};
+use super::{block_on, environment, unique};
+
+/// Deadline of the broker's answer to one request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The name of a topic that no other test uses; what has that name is deleted with the value.
+pub struct Topic(String);
+
+impl Topic {
+    /// A new topic with this many partitions.
+    pub fn new(prefix: &str, partitions: i32) -> Self {
+        let topic = Self::unmade(prefix);
+        block_on(ensure_topic(&client(), &topic, partitions)).unwrap();
+        topic
+    }
+
+    /// A name without its topic, for one that the test has made later, or never.
+    pub fn unmade(prefix: &str) -> Self {
+        Self(unique(prefix))
+    }
+}
+
+impl Deref for Topic {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = block_on(admin().delete_topics(&[&self.0], &request_options()));
+        }
+    }
+}
 
 pub fn client() -> ClientSettings {
     ClientSettings(BTreeMap::from([("bootstrap.servers".into(), environment("KAFKA_BOOTSTRAP_SERVERS"))]))
 }
 
-pub fn create_topic(topic: &str, partitions: i32) {
-    block_on(admin::ensure_topic(&client(), topic, partitions)).unwrap();
+/// The one admin client of all tests.
+pub fn admin() -> &'static AdminClient<DefaultClientContext> {
+    static ADMIN: OnceLock<AdminClient<DefaultClientContext>> = OnceLock::new();
+    ADMIN.get_or_init(|| {
+        ClientConfig::new().set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS")).create().unwrap()
+    })
+}
+
+pub fn request_options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT))
 }
 
 /// Document `index` of a test: its id, an item, a text whose length varies.

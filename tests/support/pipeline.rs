@@ -10,11 +10,11 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{broker, database::Database, environment, eventually, repository, unique};
+use super::{broker::Topic, database::Database, environment, eventually, repository, unique};
 
 /// A stream with its own topic and schema, and the configuration of a pipeline that labels it.
 pub struct Stream {
-    pub topic: String,
+    pub topic: Topic,
     pub database: Database,
     folder: TempDir,
 }
@@ -39,9 +39,7 @@ pub struct Options {
 impl Stream {
     /// A new topic with this many partitions, and an empty schema.
     pub fn new(partitions: i32) -> Self {
-        let topic = unique("reviews");
-        broker::create_topic(&topic, partitions);
-        Self { topic, database: Database::new(), folder: TempDir::new().unwrap() }
+        Self { topic: Topic::new("reviews", partitions), database: Database::new(), folder: TempDir::new().unwrap() }
     }
 
     /// Starts `albertine run`.
