@@ -78,8 +78,7 @@ fn the_lost_reply_of_a_commit_stores_nothing_twice() {
         database_url: Some(url.to_string()),
         ..Options::default()
     };
-    let process = stream.start(&options);
-    process.wait_for_log("claimed");
+    let process = stream.start_claimed(&options);
     eater.arm(4);
     // Whatever the model says of them, these texts hold the marker in their ids, so every batch matches.
     produce_documents(&stream.topic, 0..DOCUMENTS);

@@ -33,7 +33,7 @@ text = "/text"
     assert_eq!(shown, ["copy second", "reviews albert-sentiment"], "a view shows the first model of a task");
     let different = "SELECT count(*) FROM {s}.labels first JOIN {s}.labels second USING (stream, document_id) WHERE first.label <> second.label";
     assert_eq!(stream.database.number(different), 0, "one model under two names gave two answers");
-    assert!(process.stop().success());
+    process.stop();
 }
 
 #[test]

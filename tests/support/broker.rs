@@ -6,6 +6,7 @@ use albertine::{
     config::secret::ClientSettings,
     kafka::{admin::ensure_topic, produce::RecordProducer},
 };
+use chrono::{DateTime, Utc};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions},
@@ -18,6 +19,8 @@ use super::{block_on, environment, unique};
 
 /// Deadline of the broker's answer to one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Deadline of the broker's acknowledgement of what was produced.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The name of a topic that no other test uses; what has that name is deleted with the value.
 pub struct Topic(String);
@@ -90,13 +93,29 @@ pub fn produce_documents(topic: &str, indexes: impl IntoIterator<Item = usize>) 
     producer.finish().unwrap();
 }
 
+/// Puts the documents of these numbers on the topic, keyed by id, with this time as their records' timestamps.
+pub fn produce_documents_at(topic: &str, time: DateTime<Utc>, indexes: impl IntoIterator<Item = usize>) {
+    let producer = producer();
+    for index in indexes {
+        let document = document(index);
+        let value = document.to_string();
+        let mut record = BaseRecord::<str, str>::to(topic).payload(&value).timestamp(time.timestamp_millis());
+        record.key = document["id"].as_str();
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(FLUSH_TIMEOUT).unwrap();
+}
+
 /// Puts one record on a partition.
 pub fn produce_to(topic: &str, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>) {
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS")).create().unwrap();
+    let producer = producer();
     let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition);
     record.key = key;
     record.payload = value;
     producer.send(record).map_err(|(error, _)| error).unwrap();
-    producer.flush(Duration::from_secs(30)).unwrap();
+    producer.flush(FLUSH_TIMEOUT).unwrap();
+}
+
+fn producer() -> BaseProducer {
+    ClientConfig::new().set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS")).create().unwrap()
 }

@@ -53,6 +53,27 @@ impl Stream {
         Process::spawn(command, port)
     }
 
+    /// Starts `albertine run`; it has claimed a partition when this returns.
+    pub fn start_claimed(&self, options: &Options) -> Process {
+        let process = self.start(options);
+        process.wait_for_log("claimed");
+        process
+    }
+
+    /// Starts `albertine run`; it has stored a first batch when this returns.
+    pub fn start_working(&self, options: &Options) -> Process {
+        let process = self.start(options);
+        eventually("work has begun", || (self.database.current_labels() > 0).then_some(()));
+        process
+    }
+
+    /// Runs `albertine run` until this many documents have a current label, and stops it.
+    pub fn run_until_labelled(&self, options: &Options, count: i64) {
+        let process = self.start(options);
+        self.wait_for_labels(count);
+        process.stop();
+    }
+
     /// `albertine` with this stream's configuration.
     pub fn command(&self, options: &Options) -> Command {
         let config = self.write_config(options);
@@ -168,10 +189,11 @@ impl Process {
         self.child.wait().unwrap();
     }
 
-    /// Asks it to stop and waits until it has.
-    pub fn stop(mut self) -> ExitStatus {
+    /// Asks it to stop, waits until it has, and fails unless it ended well.
+    pub fn stop(mut self) {
         self.signal("TERM");
-        self.wait()
+        let status = self.wait();
+        assert!(status.success(), "asked to stop, it ended with {status}");
     }
 
     pub fn wait(&mut self) -> ExitStatus {
