@@ -1,5 +1,7 @@
 //! Partitions that change hands: workers joining and leaving, and one that was frozen and comes back.
 
+use std::time::{Duration, Instant};
+
 use crate::support::{
     broker::produce_documents,
     eventually,
@@ -85,5 +87,39 @@ fn a_graceful_stop_stores_what_is_in_flight() {
     let second = stream.start(&small_batches());
     stream.wait_for_labels(DOCUMENTS as i64);
     assert_eq!(second.metric("albertine_documents_inferred_total") as i64, DOCUMENTS as i64 - stored);
+    second.stop();
+}
+
+#[test]
+fn a_stop_whose_deadline_passes_leaves_the_rest_to_the_next_process() {
+    const DEADLINE: Duration = Duration::from_secs(1);
+    let stream = Stream::new(1);
+    produce_documents(&stream.topic, 0..DOCUMENTS);
+    // Forty batches of half a second each: what is in hand would take far longer than the deadline.
+    let slow = Options {
+        extra: format!("[shutdown]\ndeadline = \"{}s\"", DEADLINE.as_secs()),
+        failpoints: "before-store=sleep(500)".into(),
+        ..small_batches()
+    };
+    let mut first = stream.start_working(&slow);
+    eventually("everything is in hand", || {
+        (first.metric("albertine_records_received_total") as usize == DOCUMENTS).then_some(())
+    });
+    let asked = Instant::now();
+    first.signal("TERM");
+    assert!(first.wait().success());
+    let took = asked.elapsed();
+    assert!((DEADLINE..DEADLINE + Duration::from_secs(7)).contains(&took), "it ended after {took:?}");
+    first.wait_for_log("not everything in flight was stored by the deadline");
+    let second = stream.start(&small_batches());
+    stream.wait_for_labels(DOCUMENTS as i64);
+    stream.wait_for_positions(DOCUMENTS as i64);
+    assert_eq!(stream.database.number("SELECT count(*) FROM {s}.labels"), DOCUMENTS as i64);
+    let by_first = stream
+        .database
+        .number("SELECT count(*) FROM {s}.documents d, {s}.checkpoints c WHERE d.stored_at < c.claimed_at");
+    assert!((1..DOCUMENTS as i64).contains(&by_first), "{by_first} of {DOCUMENTS} were stored before the second claim");
+    let inferred = second.metric("albertine_documents_inferred_total");
+    assert_eq!(inferred as i64, DOCUMENTS as i64 - by_first, "the second process did not go on where the first ended");
     second.stop();
 }
