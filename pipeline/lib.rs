@@ -13,6 +13,7 @@
 
 pub mod commands;
 pub mod config;
+pub mod crash;
 pub mod decode;
 pub mod domain;
 pub mod engine;

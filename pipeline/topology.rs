@@ -332,6 +332,7 @@ pub fn live_config(config: &Config, stream: &StreamConfig, live: &LiveConfig) ->
         group: stream.group.clone(),
         labels_topic: live.labels.topic.clone(),
         dead_letters_topic: live.dead_letters.as_ref().map(|shape| shape.topic.clone()),
+        transaction_timeout: live.transaction_timeout,
         client: config.kafka.client.clone(),
     }
 }

@@ -192,6 +192,8 @@ pub struct Live {
     pub retention: Option<Duration>,
     pub unpublished_bytes_max: ByteSize,
     pub transaction_bytes_max: ByteSize,
+    #[serde(with = "humantime_serde")]
+    pub transaction_timeout: Duration,
 }
 
 impl Default for Live {
@@ -209,6 +211,9 @@ impl Default for Live {
             // Some thousand labels: large enough that a backlog is bound by bandwidth, small enough that a
             // transaction ends within a second.
             transaction_bytes_max: ByteSize::mib(2),
+            // Kafka's default of a minute would hide all later records from subscribers that long after a crash
+            // that nobody takes over; a transaction takes milliseconds.
+            transaction_timeout: Duration::from_secs(10),
         }
     }
 }

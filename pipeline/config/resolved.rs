@@ -80,6 +80,7 @@ pub struct LiveConfig {
     pub dead_letters: Option<LiveTopicShape>,
     pub unpublished_bytes_max: usize,
     pub transaction_bytes_max: usize,
+    pub transaction_timeout: Duration,
 }
 
 /// The configuration cannot be used.
@@ -336,6 +337,9 @@ fn resolve_stream(
     })
 }
 
+/// Below it a busy broker would abort what is under way.
+const TRANSACTION_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
 fn resolve_live(name: &str, source: &str, live: Live, problems: &mut Problems) -> Option<LiveConfig> {
     if !live.enabled {
         return None;
@@ -355,6 +359,9 @@ fn resolve_live(name: &str, source: &str, live: Live, problems: &mut Problems) -
     }
     problems.check(live.dead_letters.as_ref() != Some(&labels), key("dead_letters"), || {
         format!("`{labels}` is the topic of the labels: name another one")
+    });
+    problems.check(live.transaction_timeout >= TRANSACTION_TIMEOUT_MIN, key("transaction_timeout"), || {
+        format!("must be at least {} s", TRANSACTION_TIMEOUT_MIN.as_secs())
     });
     problems.check(live.retention.is_none_or(|retention| !retention.is_zero()), key("retention"), || {
         "must be longer than zero".into()
@@ -377,6 +384,7 @@ fn resolve_live(name: &str, source: &str, live: Live, problems: &mut Problems) -
         dead_letters: live.dead_letters.map(|topic| shape(topic, Cleanup::Delete)),
         unpublished_bytes_max: bytes(live.unpublished_bytes_max),
         transaction_bytes_max: bytes(live.transaction_bytes_max),
+        transaction_timeout: live.transaction_timeout,
     })
 }
 
@@ -701,6 +709,10 @@ mod tests {
             (
                 live_with("unpublished_bytes_max = 0"),
                 "`streams.reviews.live.unpublished_bytes_max`: must be larger than zero",
+            ),
+            (
+                live_with("transaction_timeout = \"5ms\""),
+                "`streams.reviews.live.transaction_timeout`: must be at least 1 s",
             ),
             (
                 live_with("transaction_bytes_max = 0"),

@@ -27,6 +27,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use chrono::{DateTime, Utc};
 
 use crate::{
+    crash::crash_point,
     domain::{
         checkpoint::PartitionKey,
         live::{OutboxRange, Published},
@@ -173,34 +174,44 @@ impl Publisher {
         let mut deleted_at = Instant::now();
         let mut deletable = true;
         while lease.is_held() {
-            let stored = Published { epoch: lease.claim.epoch, position: lease.stored_position() };
-            if published < stored {
-                let ranges = self.outbox.ranges(key, Some(published), self.transaction_bytes_max)?;
-                if let Some(last) = ranges.last() {
-                    *fresh = None;
-                    let note = MarkerNote { epoch: last.epoch, confirmed: false };
-                    self.publish(session.as_mut(), lease, &ranges, published, &note)?;
-                    published = last.published();
-                } else {
-                    // Stored while the stream had no live topic.
-                    published = stored;
-                    lease.published(published.position, 0);
-                }
-                deletable = true;
-                continue;
-            }
+            // Also under constant load, or the outbox would only grow.
             if deletable && (deleted_at.elapsed() >= DELETE_INTERVAL || self.is_finishing()) {
-                fail::fail_point!("before-delete", |_| std::process::abort());
+                crash_point("before-delete");
                 self.outbox.delete(key, published)?;
-                fail::fail_point!("after-delete", |_| std::process::abort());
+                crash_point("after-delete");
                 (deleted_at, deletable) = (Instant::now(), false);
             }
-            if self.is_finishing() {
+            let stored = Published { epoch: lease.claim.epoch, position: lease.stored_position() };
+            if published < stored {
+                published = self.publish_more(session.as_mut(), lease, published, stored, fresh)?;
+                deletable = true;
+            } else if self.is_finishing() {
                 break;
+            } else {
+                thread::park_timeout(IDLE);
             }
-            thread::park_timeout(IDLE);
         }
         Ok(())
+    }
+
+    /// Publishes what the outbox holds behind `published`, or as much as one transaction may hold.
+    fn publish_more(
+        &self,
+        session: &mut dyn LiveSession,
+        lease: &Lease,
+        published: Published,
+        stored: Published,
+        fresh: &mut Option<Published>,
+    ) -> anyhow::Result<Published> {
+        let ranges = self.outbox.ranges(&lease.claim.key, Some(published), self.transaction_bytes_max)?;
+        let Some(last) = ranges.last() else {
+            // Stored while the stream had no live topic.
+            lease.published(stored.position, 0);
+            return Ok(stored);
+        };
+        *fresh = None;
+        self.publish(session, lease, &ranges, published, &MarkerNote { epoch: last.epoch, confirmed: false })?;
+        Ok(last.published())
     }
 
     fn is_finishing(&self) -> bool {

@@ -14,6 +14,7 @@ use super::{
     delivery::{Delivery, deliver},
 };
 use crate::{
+    crash::crash_point,
     domain::{
         checkpoint::{Advance, Position},
         document::{Finished, Outcome},
@@ -219,9 +220,9 @@ impl<S: LabelStore> Committer<S> {
 async fn store_batch<S: LabelStore>(store: Arc<S>, lease: Arc<Lease>, batch: Batch) -> Report {
     let to = batch.advance.to;
     let summary = Summary::of(&batch.records);
-    fail::fail_point!("before-store", |_| std::process::abort());
+    crash_point("before-store");
     let result = deliver(&*store, batch).await;
-    fail::fail_point!("after-store", |_| std::process::abort());
+    crash_point("after-store");
     Report { lease, to, summary, result }
 }
 

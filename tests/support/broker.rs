@@ -9,8 +9,9 @@ use albertine::{
 use chrono::{DateTime, Utc};
 use rdkafka::{
     ClientConfig,
-    admin::{AdminClient, AdminOptions},
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer},
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use serde_json::{Value, json};
@@ -37,6 +38,11 @@ impl Topic {
     pub fn unmade(prefix: &str) -> Self {
         Self(unique(prefix))
     }
+
+    /// A topic that the program makes under this name.
+    pub fn named(name: String) -> Self {
+        Self(name)
+    }
 }
 
 impl Deref for Topic {
@@ -61,6 +67,44 @@ impl Drop for Topic {
     }
 }
 
+/// A client of the broker.
+pub fn config() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS"));
+    config
+}
+
+/// Whether a group has no members.
+pub fn group_is_empty(group: &str) -> bool {
+    let consumer: BaseConsumer = config().create().unwrap();
+    consumer
+        .fetch_group_list(Some(group), Duration::from_secs(10))
+        .is_ok_and(|list| list.groups().iter().all(|group| group.members().is_empty()))
+}
+
+/// The sum of the ends of a topic's partitions.
+pub fn end_of(topic: &str, partitions: i32) -> i64 {
+    let consumer: BaseConsumer = config().create().unwrap();
+    let end = |partition| consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).unwrap().1;
+    (0..partitions).map(end).sum()
+}
+
+/// Makes a topic.
+pub fn create_topic(topic: &str, partitions: i32) {
+    block_on(ensure_topic(&client(), topic, partitions)).unwrap();
+}
+
+/// Deletes a topic and makes it again.
+pub fn recreate_topic(topic: &str, partitions: i32) {
+    block_on(admin().delete_topics(&[topic], &request_options())).unwrap();
+    super::eventually("the topic is made again", || {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        block_on(admin().create_topics([&new], &request_options()))
+            .is_ok_and(|results| results[0].is_ok())
+            .then_some(())
+    });
+}
+
 pub fn client() -> ClientSettings {
     ClientSettings(BTreeMap::from([("bootstrap.servers".into(), environment("KAFKA_BOOTSTRAP_SERVERS"))]))
 }
@@ -68,9 +112,7 @@ pub fn client() -> ClientSettings {
 /// The one admin client of all tests.
 pub fn admin() -> &'static AdminClient<DefaultClientContext> {
     static ADMIN: OnceLock<AdminClient<DefaultClientContext>> = OnceLock::new();
-    ADMIN.get_or_init(|| {
-        ClientConfig::new().set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS")).create().unwrap()
-    })
+    ADMIN.get_or_init(|| config().create().unwrap())
 }
 
 pub fn request_options() -> AdminOptions {
@@ -117,5 +159,5 @@ pub fn produce_to(topic: &str, partition: i32, key: Option<&[u8]>, value: Option
 }
 
 fn producer() -> BaseProducer {
-    ClientConfig::new().set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS")).create().unwrap()
+    config().create().unwrap()
 }

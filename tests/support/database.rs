@@ -50,6 +50,13 @@ impl Database {
             .unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
+    /// Runs several statements, in which `{s}` stands for the schema.
+    pub fn script(&self, statements: &str) {
+        let statements = statements.replace("{s}", &self.schema);
+        block_on(sqlx::raw_sql(AssertSqlSafe(statements.clone())).execute(&self.pool))
+            .unwrap_or_else(|error| panic!("{statements}: {error}"));
+    }
+
     /// The first column of the first row, as a number.
     pub fn number(&self, query: &str) -> i64 {
         self.rows(query)[0].get(0)

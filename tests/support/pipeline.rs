@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -15,6 +16,8 @@ use super::{broker::Topic, database::Database, environment, eventually, reposito
 /// A stream with its own topic and schema, and the configuration of a pipeline that labels it.
 pub struct Stream {
     pub topic: Topic,
+    pub labels: Topic,
+    pub dead_letters: Topic,
     pub database: Database,
     folder: TempDir,
 }
@@ -34,12 +37,39 @@ pub struct Options {
     pub id: Option<&'static str>,
     /// With a live topic and dead letters.
     pub live: bool,
+    /// After which a silent worker is replaced, in milliseconds.
+    pub session_timeout_ms: Option<u32>,
+    /// Lines under `[streams.reviews.live]`.
+    pub live_lines: String,
+}
+
+impl Options {
+    pub const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(2);
+
+    /// For runs full of faults: everything that waits waits for less.
+    pub fn chaos() -> Self {
+        Self {
+            id: Some("key"),
+            live: true,
+            session_timeout_ms: Some(2_000),
+            live_lines: format!("transaction_timeout = \"{}s\"", Self::TRANSACTION_TIMEOUT.as_secs()),
+            ..Self::default()
+        }
+    }
 }
 
 impl Stream {
     /// A new topic with this many partitions, and an empty schema.
     pub fn new(partitions: i32) -> Self {
-        Self { topic: Topic::new("reviews", partitions), database: Database::new(), folder: TempDir::new().unwrap() }
+        let topic = Topic::new("reviews", partitions);
+        let named = |suffix: &str| Topic::named(format!("{topic}.{suffix}"));
+        Self {
+            labels: named("labels"),
+            dead_letters: named("dead-letters"),
+            topic,
+            database: Database::new(),
+            folder: TempDir::new().unwrap(),
+        }
     }
 
     /// Starts `albertine run`.
@@ -93,7 +123,7 @@ impl Stream {
 [kafka]
 reclaim_delay = "2s"
 [kafka.client]
-"session.timeout.ms" = "3000"
+"session.timeout.ms" = "{session_timeout_ms}"
 "heartbeat.interval.ms" = "500"
 [postgres]
 schema = "{schema}"
@@ -108,8 +138,9 @@ models = ["albert-sentiment"]
 {stream}
 [streams.reviews.live]
 enabled = {live}
-topic = "{topic}.labels"
-dead_letters = "{topic}.dead-letters"
+topic = "{labels}"
+dead_letters = "{dead_letters}"
+{live_lines}
 [streams.reviews.fields]
 id = "{id}"
 text = "/text"
@@ -122,6 +153,10 @@ rating = "/rating"
             topic = self.topic,
             stream = options.stream,
             live = options.live,
+            labels = self.labels,
+            dead_letters = self.dead_letters,
+            live_lines = options.live_lines,
+            session_timeout_ms = options.session_timeout_ms.unwrap_or(3_000),
             id = options.id.unwrap_or("/id"),
         );
         std::fs::write(&path, text).unwrap();
@@ -175,6 +210,17 @@ impl Process {
         eventually(&format!("the log says `{text}`; it says:\n{}", self.log()), || {
             self.log().contains(text).then_some(())
         });
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Whether it is stopped by a signal.
+    pub fn is_frozen(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("State:") && line.contains('T'))
     }
 
     /// Sends a signal by its name, such as `STOP`.

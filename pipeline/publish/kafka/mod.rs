@@ -8,9 +8,12 @@
 mod newest;
 pub mod topics;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
@@ -23,6 +26,7 @@ use rdkafka::{
 use super::{LiveSession, LiveTopic, Newest};
 use crate::{
     config::secret::ClientSettings,
+    crash::crash_point,
     domain::{
         checkpoint::{PartitionKey, Position},
         live::{Destination, HeaderValue, Headers, LiveRecord, OutboxRange, Published},
@@ -34,11 +38,11 @@ use crate::{
     },
 };
 
-/// How long a transaction may stay open before the broker aborts it. The default of a minute would hide all later
-/// records from subscribers that long after a crash that nobody takes over; a transaction takes milliseconds.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Deadline of one call to the broker. Longer than a transaction, so that its fate is known when the call ends.
+/// Deadline of one call to the broker.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How often to look for acknowledgements: they take one to a few milliseconds.
+const ACKNOWLEDGEMENT_POLL: Duration = Duration::from_millis(1);
 
 /// What an operator may tune: records leave at once, since a flush follows them anyway.
 const TUNABLE: [(&str, &str); 2] = [("linger.ms", "0"), ("compression.type", "zstd")];
@@ -49,6 +53,8 @@ pub struct KafkaLiveConfig {
     pub group: String,
     pub labels_topic: String,
     pub dead_letters_topic: Option<String>,
+    /// After which the broker aborts a transaction that nobody ends.
+    pub transaction_timeout: Duration,
     pub client: ClientSettings,
 }
 
@@ -87,7 +93,7 @@ impl KafkaLiveTopic {
     /// Where the broker does not answer or refuses.
     pub fn session(&self, key: &PartitionKey) -> anyhow::Result<KafkaSession> {
         let transactional_id = transactional_id(&self.config.group, key);
-        let producer: BaseProducer<ClientLog> = producer_settings(&self.config.client, &transactional_id)
+        let producer: BaseProducer<ClientLog> = producer_settings(&self.config, &transactional_id)
             .create_with_context(ClientLog::default())
             .context("cannot create the producer")?;
         producer.init_transactions(CALL_TIMEOUT).with_context(|| {
@@ -108,12 +114,13 @@ pub fn transactional_id(group: &str, key: &PartitionKey) -> String {
 }
 
 /// Ours above the operator's: these settings carry the delivery contract.
-fn producer_settings(client: &ClientSettings, transactional_id: &str) -> ClientConfig {
-    let mut settings = client_config(client, &TUNABLE);
+fn producer_settings(config: &KafkaLiveConfig, transactional_id: &str) -> ClientConfig {
+    let mut settings = client_config(&config.client, &TUNABLE);
+    let timeout = config.transaction_timeout.as_millis().to_string();
     settings
         .set("transactional.id", transactional_id)
-        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
-        .set("message.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string())
+        .set("transaction.timeout.ms", &timeout)
+        .set("message.timeout.ms", &timeout)
         .set("enable.idempotence", "true")
         .set("acks", "all")
         // Every client with the same key sends to the same partition, whatever its language.
@@ -152,6 +159,18 @@ impl KafkaSession {
         enqueue(&self.producer, outgoing).with_context(|| format!("cannot send the record of offset {}", record.offset))
     }
 
+    /// Waits until the broker has every record. The client's own flush looks only every 100 ms.
+    fn await_acknowledgements(&self) -> anyhow::Result<()> {
+        let began = Instant::now();
+        while self.producer.in_flight_count() > 0 {
+            if began.elapsed() > CALL_TIMEOUT {
+                bail!("the records were not acknowledged within {CALL_TIMEOUT:?}");
+            }
+            self.producer.poll(ACKNOWLEDGEMENT_POLL);
+        }
+        Ok(())
+    }
+
     /// Commits `position` with nothing published: an operator's decision.
     ///
     /// # Errors
@@ -172,7 +191,7 @@ impl KafkaSession {
         self.producer
             .send_offsets_to_transaction(&offsets, &self.group.metadata, CALL_TIMEOUT)
             .context("cannot add the group's offset to the transaction")?;
-        fail::fail_point!("after-offsets", |_| std::process::abort());
+        crash_point("after-offsets");
         self.producer.commit_transaction(CALL_TIMEOUT).context("cannot commit the transaction")
     }
 }
@@ -202,9 +221,9 @@ impl LiveSession for KafkaSession {
 
     fn publish(&mut self, ranges: &[OutboxRange], from: Published, note: &MarkerNote) -> anyhow::Result<()> {
         let Some(end) = ranges.last().map(|range| range.end) else { return Ok(()) };
-        fail::fail_point!("before-begin", |_| std::process::abort());
+        crash_point("before-begin");
         self.producer.begin_transaction().context("cannot begin a transaction")?;
-        fail::fail_point!("after-begin", |_| std::process::abort());
+        crash_point("after-begin");
         for range in ranges {
             // The first range may have been published in part, if it was cut differently before a restore.
             let is_new = |record: &&LiveRecord| range.epoch > from.epoch || record.offset >= from.position.0;
@@ -213,10 +232,10 @@ impl LiveSession for KafkaSession {
             }
         }
         // Before the offsets: sending them with records in the queue takes 100 ms longer.
-        self.producer.flush(CALL_TIMEOUT).context("the records were not acknowledged in time")?;
-        fail::fail_point!("after-produce", |_| std::process::abort());
+        self.await_acknowledgements()?;
+        crash_point("after-produce");
         self.commit_transaction(end, note)?;
-        fail::fail_point!("after-commit", |_| std::process::abort());
+        crash_point("after-commit");
         Ok(())
     }
 }

@@ -19,6 +19,7 @@ use rdkafka::{
 
 use super::{KafkaSourceConfig, REQUEST_TIMEOUT, SourceError};
 use crate::{
+    crash::crash_point,
     domain::{
         checkpoint::{Position, TopicStart},
         version::VersionClock,
@@ -124,7 +125,7 @@ impl Context {
                 .map_err(|error| self.broker_error("take an empty assignment", error));
         }
         let claimed = self.claim(consumer, partitions)?;
-        fail::fail_point!("after-claim", |_| std::process::abort());
+        crash_point("after-claim");
         let mut assignment = self.assignment();
         let mut positions = TopicPartitionList::new();
         for lease in &claimed {
@@ -192,7 +193,7 @@ impl Context {
         if !start.positions.is_empty() || is_unknown {
             self.claims.initialise(&start).map_err(failed)?;
         }
-        fail::fail_point!("before-claim", |_| std::process::abort());
+        crash_point("before-claim");
         Ok(self.claims.claim(partitions).map_err(failed)?.into_iter().map(Lease::new).collect())
     }
 
