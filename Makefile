@@ -8,7 +8,7 @@ export SQLX_OFFLINE := true
 WITH_SERVICES := . .local/env &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long stop build lint clean-data
+.PHONY: help demo test test-long chaos stop build lint clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,12 +16,20 @@ help: ## this list
 demo: ## real texts through Kafka and the model into Postgres, with figures and SQL
 	@config/local/demo/run
 
-test: ## unit and integration tests against a real broker and database
+# The faults restart the servers, so they run alone, after everything else.
+CHAOS := cargo test --locked --test integration -- --ignored --nocapture chaos
+
+test: ## unit and integration tests against a real broker and database, and 90 seconds of faults
 	@config/local/prepare tests
 	@$(WITH_SERVICES) cargo test --locked
+	@$(WITH_SERVICES) ALBERTINE_CHAOS_SECONDS=$${ALBERTINE_CHAOS_SECONDS:-90} $(CHAOS)
 
 test-long: test ## the tests that take minutes, in addition
-	@$(WITH_SERVICES) cargo test --locked -- --ignored
+	@$(WITH_SERVICES) cargo test --locked -- --ignored --skip chaos
+
+chaos: ## 100 seeded runs with kills, zombies, restarts and lost offsets, compared record by record
+	@config/local/prepare tests
+	@$(WITH_SERVICES) ALBERTINE_CHAOS_RUNS=$${ALBERTINE_CHAOS_RUNS:-100} $(CHAOS)
 
 stop: ## ends what demo and test started; the data stays
 	@config/local/demo/stop

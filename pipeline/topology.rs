@@ -201,15 +201,7 @@ impl RunningStream {
             batch_documents_max: stream.batch_documents_max,
             // One connection stays free for claims and for reading checkpoints.
             batches_max: (config.postgres.connections_max as usize).saturating_sub(1).max(1),
-            live: stream.live.as_ref().map(|live| {
-                let triple = |(_, model): &(ModelIndex, Arc<Model>)| {
-                    (model.task.clone(), model.name.clone(), model.version.clone())
-                };
-                Arc::new(LiveFormat {
-                    models: models.iter().map(triple).collect(),
-                    dead_letters: live.dead_letters.is_some(),
-                })
-            }),
+            live: stream.live.as_ref().map(|live| live_format(live, &models)),
         };
         let committer = Committer::new(Arc::new(store.clone()), committer_config, events_out);
         let mut committers = JoinSet::new();
@@ -250,18 +242,7 @@ impl RunningStream {
         };
         let publishing =
             stream.live.as_ref().map(|live| Publishing::new(config, stream, live, blocking.clone())).transpose()?;
-        let source_config = KafkaSourceConfig {
-            stream: stream.name.clone(),
-            topic: stream.topic.clone(),
-            group: stream.group.clone(),
-            start: stream.start,
-            in_flight_documents_max: stream.in_flight_documents_max,
-            in_flight_bytes_max: stream.in_flight_bytes_max,
-            unpublished_bytes_max: stream.live.as_ref().map_or(usize::MAX, |live| live.unpublished_bytes_max),
-            hints: stream.live.is_none(),
-            reclaim_delay: config.kafka.reclaim_delay,
-            client: config.kafka.client.clone(),
-        };
+        let source_config = source_config(config, stream);
         let (source_control, failures) = (Arc::clone(&control), failures.clone());
         let sink: Arc<dyn Sink> = match &publishing {
             Some(publishing) => Arc::new(PublishingSink { inner: intake, start: publishing.starter(&stream.name) }),
@@ -310,20 +291,44 @@ impl Publishing {
         self.publisher.finish();
         let started = Instant::now();
         while started.elapsed() < timeout {
-            let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-            threads.iter().for_each(|thread| thread.thread().unpark());
-            if threads.iter().all(JoinHandle::is_finished) {
+            if self.is_finished() {
                 return true;
             }
-            drop(threads);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         false
     }
 
+    fn is_finished(&self) -> bool {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.iter().for_each(|thread| thread.thread().unpark());
+        threads.iter().all(JoinHandle::is_finished)
+    }
+
     fn into_threads(self) -> Vec<JoinHandle<()>> {
         std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn source_config(config: &Config, stream: &StreamConfig) -> KafkaSourceConfig {
+    KafkaSourceConfig {
+        stream: stream.name.clone(),
+        topic: stream.topic.clone(),
+        group: stream.group.clone(),
+        start: stream.start,
+        in_flight_documents_max: stream.in_flight_documents_max,
+        in_flight_bytes_max: stream.in_flight_bytes_max,
+        unpublished_bytes_max: stream.live.as_ref().map_or(usize::MAX, |live| live.unpublished_bytes_max),
+        hints: stream.live.is_none(),
+        reclaim_delay: config.kafka.reclaim_delay,
+        client: config.kafka.client.clone(),
+    }
+}
+
+fn live_format(live: &LiveConfig, models: &[(ModelIndex, Arc<Model>)]) -> Arc<LiveFormat> {
+    let triple =
+        |(_, model): &(ModelIndex, Arc<Model>)| (model.task.clone(), model.name.clone(), model.version.clone());
+    Arc::new(LiveFormat { models: models.iter().map(triple).collect(), dead_letters: live.dead_letters.is_some() })
 }
 
 /// How a stream's live topic is reached.

@@ -144,14 +144,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
     client.0.insert("bootstrap.servers".into(), servers);
 
     let url = overrides.database_url.unwrap_or(file.postgres.url);
-    problems.check(is_postgres_url(&url), "postgres.url", || {
-        "must be `postgres://USER:PASSWORD@HOST:PORT/DATABASE`".into()
-    });
-    if is_postgres_url(&url)
-        && let Err(error) = postgres::check_url(&url)
-    {
-        problems.add("postgres.url", error.to_string());
-    }
+    check_url(&url, &mut problems);
     problems.check(is_schema(&file.postgres.schema), "postgres.schema", || {
         format!("`{}` must be 1 to 63 bytes without control characters", file.postgres.schema.escape_debug())
     });
@@ -175,9 +168,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
 
     let models: BTreeMap<String, PathBuf> = file.models.into_iter().map(|(name, model)| (name, model.path)).collect();
     for name in models.keys() {
-        problems.check(is_name(name), format!("models.{name}"), || {
-            "the name must be 1 to 100 characters of letters, digits, `-`, `_` and `.`".into()
-        });
+        check_name(name, "models", &mut problems);
     }
     let streams = file
         .streams
@@ -241,18 +232,28 @@ fn check_client_settings(client: &ClientSettings, problems: &mut Problems) {
     }
 }
 
-fn is_postgres_url(url: &secrecy::SecretString) -> bool {
+fn check_url(url: &secrecy::SecretString, problems: &mut Problems) {
     use secrecy::ExposeSecret;
-    url::Url::parse(url.expose_secret()).is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql"))
+    let is_postgres =
+        url::Url::parse(url.expose_secret()).is_ok_and(|url| matches!(url.scheme(), "postgres" | "postgresql"));
+    if !is_postgres {
+        problems.add("postgres.url", "must be `postgres://USER:PASSWORD@HOST:PORT/DATABASE`");
+    } else if let Err(error) = postgres::check_url(url) {
+        problems.add("postgres.url", error.to_string());
+    }
 }
 
 fn is_schema(schema: &str) -> bool {
     (1..=63).contains(&schema.len()) && !schema.chars().any(char::is_control)
 }
 
-/// Streams name consumer groups and rows, so they keep to characters that are safe everywhere.
-fn is_name(name: &str) -> bool {
-    (1..=100).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+/// Streams and models name topics, groups, rows and keys, so they keep to characters that are safe everywhere.
+fn check_name(name: &str, table: &str, problems: &mut Problems) {
+    let is_name = (1..=100).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    problems.check(is_name, format!("{table}.{name}"), || {
+        "the name must be 1 to 100 characters of letters, digits, `-`, `_` and `.`".into()
+    });
 }
 
 /// Kafka's own rule for topic names.
@@ -270,9 +271,7 @@ fn resolve_stream(
     problems: &mut Problems,
 ) -> Option<StreamConfig> {
     let key = |field: &str| format!("streams.{name}.{field}");
-    problems.check(is_name(name), format!("streams.{name}"), || {
-        "the name must be 1 to 100 characters of letters, digits, `-`, `_` and `.`".into()
-    });
+    check_name(name, "streams", problems);
     problems.check(is_topic(&stream.topic), key("topic"), || {
         format!("`{}` is not a topic name: 1 to 249 characters of letters, digits, `-`, `_` and `.`", stream.topic)
     });

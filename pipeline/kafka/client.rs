@@ -9,8 +9,12 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, ClientContext, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError,
-    message::DeliveryResult, producer::ProducerContext,
+    ClientConfig, ClientContext,
+    config::RDKafkaLogLevel,
+    consumer::ConsumerContext,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::DeliveryResult,
+    producer::ProducerContext,
 };
 
 use crate::config::secret::ClientSettings;
@@ -52,6 +56,9 @@ impl ClientLog {
 
     /// An error of the client as a whole, from which it recovers by itself.
     pub fn error(&self, error: &KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *last {
             Some((at, left_out)) if at.elapsed() < REPORT_INTERVAL => *left_out += 1,

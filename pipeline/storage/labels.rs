@@ -183,6 +183,9 @@ impl Postgres {
     /// # Errors
     /// [`StoreError`].
     pub async fn register_models(&self, stream: &str, models: &[&Model]) -> Result<(), StoreError> {
+        let failed = || store_error("register the models");
+        // Not the sessions' own level: workers that start at once write the same rows.
+        let mut transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed())?;
         let mut promoted = BTreeMap::new();
         for model in models {
             promoted.entry(&*model.task).or_insert(&*model.name);
@@ -195,9 +198,9 @@ impl Postgres {
             .bind(&*model.version)
             .bind(&*model.task)
             .bind(labels)
-            .execute(&self.pool)
+            .execute(&mut *transaction)
             .await
-            .map_err(store_error("register a model"))?;
+            .map_err(failed())?;
         }
         for (task, model) in promoted {
             sqlx::query(
@@ -208,11 +211,11 @@ impl Postgres {
             .bind(stream)
             .bind(task)
             .bind(model)
-            .execute(&self.pool)
+            .execute(&mut *transaction)
             .await
-            .map_err(store_error("promote a model"))?;
+            .map_err(failed())?;
         }
-        Ok(())
+        transaction.commit().await.map_err(failed())
     }
 }
 

@@ -142,7 +142,7 @@ impl<S: LabelStore> Committer<S> {
             }
             Event::Finished { lease, finished } => {
                 if let Some(partition) = self.of(&lease) {
-                    partition.tracker.finish(finished.offset, finished)?;
+                    partition.tracker.finish(finished.offset, *finished)?;
                 }
             }
             Event::Drain => self.draining = true,
@@ -305,7 +305,7 @@ mod tests {
     }
 
     fn done(lease: &Arc<Lease>, offset: i64) -> Event {
-        Event::Finished { lease: Arc::clone(lease), finished: finished(offset) }
+        Event::Finished { lease: Arc::clone(lease), finished: Box::new(finished(offset)) }
     }
 
     #[tokio::test(start_paused = true)]

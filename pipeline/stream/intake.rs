@@ -204,6 +204,6 @@ impl Ticket {
         let FinishedRecord { offset, version, produced_at, bytes, trace, record } = self.finished;
         let finished =
             Finished { offset, version, produced_at, labelled_at: Utc::now(), bytes, trace, record, outcome };
-        let _ = self.events.blocking_send(Event::Finished { lease: self.lease, finished });
+        let _ = self.events.blocking_send(Event::Finished { lease: self.lease, finished: Box::new(finished) });
     }
 }

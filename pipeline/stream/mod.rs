@@ -30,7 +30,7 @@ pub enum Event {
     },
     Finished {
         lease: Arc<Lease>,
-        finished: Finished,
+        finished: Box<Finished>,
     },
     /// Nothing more arrives: end once everything is stored.
     Drain,

@@ -42,6 +42,15 @@ pub struct Report {
     pub faults: Vec<(Fault, Duration)>,
     pub sent: usize,
     pub live_records: usize,
+    /// What differed between what was sent, stored and seen.
+    pub wrong: Vec<String>,
+}
+
+impl Report {
+    /// Differences of a kind.
+    pub fn count(&self, kind: &str) -> usize {
+        self.wrong.iter().filter(|wrong| wrong.starts_with(kind)).count()
+    }
 }
 
 struct Chaos {
@@ -62,7 +71,7 @@ struct Sending {
     sent: AtomicUsize,
 }
 
-/// Runs these faults, and fails if anything was lost, seen twice or out of order.
+/// Runs these faults, and compares.
 pub fn run(faults: Vec<Fault>, mut random: fastrand::Rng) -> Report {
     let stream = Stream::new(PARTITIONS);
     comparison::keep_history(&stream.database);
@@ -114,12 +123,8 @@ fn send_all_the_time(ledger: Arc<Mutex<Ledger>>, sending: Arc<Sending>) -> JoinH
 }
 
 impl Chaos {
-    fn options(&self, failpoints: &str) -> Options {
-        Options { failpoints: failpoints.to_owned(), ..Options::chaos() }
-    }
-
     fn start(&mut self, failpoints: &str) {
-        let worker = self.stream.start(&self.options(failpoints));
+        let worker = self.stream.start(&Options { failpoints: failpoints.to_owned(), ..Options::chaos() });
         self.workers.push(worker);
     }
 
@@ -334,7 +339,7 @@ impl Chaos {
         eventually("a worker asks for a decision", || {
             workers.iter().any(|worker| worker.log().contains("until you decide")).then_some(())
         });
-        let mut decision = self.stream.command(&self.options(""));
+        let mut decision = self.stream.command(&Options::chaos());
         decision.args(["position", "set", "reviews", "--all", "--published", "keep", "--yes"]);
         let (status, _, error) = output(&mut decision, "");
         assert_eq!(status, Some(0), "{error}");
@@ -388,8 +393,7 @@ impl Chaos {
         let (wrong, live_records) = self
             .subscriber
             .with(|seen| (comparison::differences(&self.stream.database, &ledger, seen, self.expected), seen.len()));
-        assert!(wrong.is_empty(), "{} differences after {faults:?}:\n{}", wrong.len(), wrong.join("\n"));
-        Report { faults, sent: ledger.entries.len(), live_records }
+        Report { faults, sent: ledger.entries.len(), live_records, wrong }
     }
 }
 

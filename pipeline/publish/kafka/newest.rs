@@ -10,6 +10,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     message::{BorrowedMessage, Headers},
+    metadata::MetadataTopic,
 };
 
 use super::{CALL_TIMEOUT, KafkaLiveConfig};
@@ -77,7 +78,7 @@ fn assign_since(
 ) -> anyhow::Result<bool> {
     let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
     let mut times = TopicPartitionList::new();
-    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+    for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
         times.add_partition_offset(topic, partition.id(), Offset::Offset(since.timestamp_millis()))?;
     }
     let found = consumer.offsets_for_times(times, CALL_TIMEOUT)?;

@@ -35,6 +35,8 @@ pub(super) struct Context {
     claims: Arc<dyn Claims>,
     pub(super) sink: Arc<dyn Sink>,
     assignment: Mutex<HashMap<i32, Assigned>>,
+    /// The id of the topic at the last claim.
+    topic_id: Mutex<Option<String>>,
     /// What the rebalance callback could not do; the poll loop ends with it.
     failure: Mutex<Option<SourceError>>,
     log: ClientLog,
@@ -99,6 +101,7 @@ impl Context {
             claims,
             sink,
             assignment: Mutex::default(),
+            topic_id: Mutex::default(),
             failure: Mutex::default(),
             log: ClientLog::default(),
         }
@@ -171,6 +174,7 @@ impl Context {
             |source| SourceError::Claim { stream: self.config.stream.clone(), partitions: partitions.to_vec(), source };
         let known: HashMap<i32, Option<String>> = self.claims.known_partitions().map_err(failed)?.into_iter().collect();
         let topic_id = self.topic_id(consumer)?;
+        self.topic_id.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&topic_id);
         let missing = |partition: &&i32| !known.contains_key(partition);
         let recreated = |partition: &&i32| matches!((known.get(partition), &topic_id), (Some(Some(before)), Some(now)) if before != now);
         let mut start = TopicStart { topic_id: topic_id.clone(), positions: Vec::new() };
@@ -200,6 +204,13 @@ impl Context {
     /// Kafka's id of the topic, which tells a recreated one from the one before.
     pub(super) fn topic_id(&self, consumer: &BaseConsumer<Self>) -> Result<Option<String>, SourceError> {
         topic_id(consumer.client(), &self.config.topic, REQUEST_TIMEOUT).map_err(SourceError::TopicId)
+    }
+
+    /// Whether the topic is another one than at the last claim.
+    pub(super) fn is_recreated(&self, consumer: &BaseConsumer<Self>) -> Result<bool, SourceError> {
+        let now = self.topic_id(consumer)?;
+        let before = self.topic_id.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(matches!((&*before, &now), (Some(before), Some(now)) if before != now))
     }
 
     /// Tells the group how far these partitions are stored.

@@ -31,17 +31,29 @@ const HINT_INTERVAL: Duration = Duration::from_secs(1);
 /// fetched ahead, so it must not flap.
 const RESUME_SHARE: usize = 2;
 
+/// How often to ask whether the topic is still the same one. A recreated topic whose records already reach beyond the
+/// stored position is noticed in no other way.
+const TOPIC_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+/// How long an offset may be out of range before it is an error: brokers hear of a recreated topic one after the other.
+const OUT_OF_RANGE_PATIENCE: Duration = Duration::from_secs(5);
+/// How often to ask meanwhile.
+const OUT_OF_RANGE_CHECK_INTERVAL: Duration = Duration::from_millis(200);
+
 /// The loop's state. Lives on the source's thread.
 pub(super) struct Poller<'a> {
     consumer: &'a BaseConsumer<Context>,
     control: &'a SourceControl,
     hinted: Instant,
     scanned: Instant,
+    topic_checked: Instant,
+    /// The client found an offset that the broker does not have: when, and what it said.
+    out_of_range: Option<(Instant, KafkaError)>,
 }
 
 impl<'a> Poller<'a> {
     pub(super) fn new(consumer: &'a BaseConsumer<Context>, control: &'a SourceControl) -> Self {
-        Self { consumer, control, hinted: Instant::now(), scanned: Instant::now() }
+        let now = Instant::now();
+        Self { consumer, control, hinted: now, scanned: now, topic_checked: now, out_of_range: None }
     }
 
     fn context(&self) -> &Context {
@@ -64,6 +76,7 @@ impl<'a> Poller<'a> {
                 self.scanned = Instant::now();
                 self.regulate();
                 self.reclaim()?;
+                self.check_topic()?;
             }
             if self.context().config.hints && self.hinted.elapsed() >= HINT_INTERVAL {
                 self.hinted = Instant::now();
@@ -169,11 +182,39 @@ impl<'a> Poller<'a> {
         context.assign(self.consumer, &due)
     }
 
+    /// Begins again where the topic was deleted and created again; an offset that is out of range for any other reason
+    /// is an error.
+    fn check_topic(&mut self) -> Result<(), SourceError> {
+        let interval = if self.out_of_range.is_some() { OUT_OF_RANGE_CHECK_INTERVAL } else { TOPIC_CHECK_INTERVAL };
+        if self.topic_checked.elapsed() < interval || self.control.is_draining() || self.consumer.assignment_lost() {
+            return Ok(());
+        }
+        self.topic_checked = Instant::now();
+        let context = self.context();
+        let assigned: Vec<i32> = context.assignment().keys().copied().collect();
+        match context.is_recreated(self.consumer) {
+            Ok(true) if !assigned.is_empty() => {
+                context.unassign(self.consumer, &assigned, &self.list(&assigned))?;
+                context.assign(self.consumer, &assigned)?;
+                self.out_of_range = None;
+            }
+            Ok(_) => match &self.out_of_range {
+                Some((since, error)) if since.elapsed() > OUT_OF_RANGE_PATIENCE => return Err(self.out_of_range(error)),
+                _ => {}
+            },
+            Err(error) => tracing::debug!(%error, "whether the topic is still the same is not known; asking again"),
+        }
+        Ok(())
+    }
+
     /// Goes on after what the client recovers from by itself.
-    fn survive(&self, error: KafkaError) -> Result<(), SourceError> {
+    fn survive(&mut self, error: KafkaError) -> Result<(), SourceError> {
         use RDKafkaErrorCode as Code;
         match error.rdkafka_error_code() {
-            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => Err(self.out_of_range(&error)),
+            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => {
+                self.out_of_range.get_or_insert_with(|| (Instant::now(), error));
+                Ok(())
+            }
             Some(
                 Code::TopicAuthorizationFailed | Code::GroupAuthorizationFailed | Code::Fatal | Code::InvalidConfig,
             ) => Err(self.context().broker_error(format!("read topic `{}`", self.context().config.topic), error)),
