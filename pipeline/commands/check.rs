@@ -8,9 +8,10 @@ use owo_colors::OwoColorize;
 
 use super::{GlobalOptions, message, runtime, wants_colour};
 use crate::{
-    config::resolved::{Config, StreamConfig},
+    config::resolved::{Config, LiveConfig, StreamConfig},
     engine::session::{ModelSession, OnnxRuntime},
     kafka::admin,
+    publish::kafka::{KafkaLiveTopic, topics},
     source::kafka,
     storage::postgres::{Postgres, PostgresConfig},
     topology,
@@ -33,6 +34,10 @@ pub fn run(global: &GlobalOptions, _: &CheckArgs) -> anyhow::Result<()> {
     for stream in config.streams.values() {
         let checked = check_topic(&config, stream, &runtime);
         report.line(&format!("stream `{}`", stream.name), checked)?;
+        if let Some(live) = &stream.live {
+            let checked = check_live(&config, stream, live, &runtime);
+            report.line(&format!("live labels of `{}`", stream.name), checked)?;
+        }
     }
     if report.failures > 0 {
         bail!("{} check(s) failed", report.failures);
@@ -110,8 +115,10 @@ async fn check_database(config: &Config, report: &mut Report) -> std::io::Result
             report.line("Postgres", Ok("reachable".into()))?;
             let schema = &config.postgres.schema;
             let migrated = store.check_migrated(schema).await.map(|()| "up to date".to_owned()).map_err(Into::into);
+            let durable = store.check_durability().await.map_err(Into::into);
             store.close().await;
-            report.line(&format!("schema `{schema}`"), migrated)
+            report.line(&format!("schema `{schema}`"), migrated)?;
+            report.line("commits", durable)
         }
     }
 }
@@ -128,4 +135,23 @@ fn check_topic(config: &Config, stream: &StreamConfig, runtime: &tokio::runtime:
         );
     }
     Ok(format!("topic `{}` with {partitions} partition(s)", stream.topic))
+}
+
+/// The live topics as they are or would be made, and whether this user may write in transactions. Nothing is made, and
+/// no running worker is disturbed.
+fn check_live(
+    config: &Config,
+    stream: &StreamConfig,
+    live: &LiveConfig,
+    runtime: &tokio::runtime::Runtime,
+) -> anyhow::Result<String> {
+    let client = &config.kafka.client;
+    let key = format!("streams.{}.live", stream.name);
+    let mut details = Vec::new();
+    for shape in [Some(&live.labels), live.dead_letters.as_ref()].into_iter().flatten() {
+        let there = runtime.block_on(topics::check(client, shape, &key))?;
+        details.push(format!("topic `{}`{}", shape.topic, if there { "" } else { " (made at the first run)" }));
+    }
+    KafkaLiveTopic::new(topology::live_config(config, stream, live))?.check_transactions()?;
+    Ok(format!("{}; transactions work", details.join(", ")))
 }

@@ -258,6 +258,11 @@ impl Publisher {
         let marker = session.marker()?;
         let StoredState { stored, .. } = self.outbox.state(key)?;
         let oldest = self.outbox.ranges(key, None, 1)?;
+        if let Some(oldest) =
+            oldest.first().filter(|oldest| marker.as_ref().is_none_or(|marker| oldest.end > marker.position))
+        {
+            gauge(names::UNPUBLISHED_AGE_SECONDS, key, seconds_since(oldest.stored_at));
+        }
         let resolution = match resolve(marker.as_ref(), stored, oldest.first(), fresh) {
             Resolution::Search { first } => {
                 let since = oldest.first().map_or_else(Utc::now, |range| range.stored_at);

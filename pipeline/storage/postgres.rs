@@ -70,6 +70,12 @@ pub enum PostgresError {
         "schema `{schema}` has migration {version}, which this program does not know: it was migrated by a newer albertine; upgrade this one"
     )]
     NewerSchema { schema: String, version: i64 },
+    #[error("cannot read the server's settings: {0}")]
+    ReadSettings(sqlx::Error),
+    #[error(
+        "the server may forget confirmed commits (synchronous_commit is {commit}, fsync is {fsync}): labels that subscribers saw could be missing after a crash; set both to on, and use synchronous replication where it fails over"
+    )]
+    NotDurable { commit: String, fsync: String },
     #[error("cannot read the migrations of schema `{schema}`: {source}")]
     ReadMigrations { schema: String, source: sqlx::Error },
 }
@@ -136,6 +142,22 @@ impl Postgres {
             Some(&version) => Err(PostgresError::NewerSchema { schema: schema.into(), version }),
             None => Ok(()),
         }
+    }
+
+    /// Whether a commit that was confirmed survives a crash of the server: what is published must not be forgotten.
+    ///
+    /// # Errors
+    /// [`PostgresError::NotDurable`], with the remedy.
+    pub async fn check_durability(&self) -> Result<String, PostgresError> {
+        let (commit, fsync): (String, String) =
+            sqlx::query_as("SELECT current_setting('synchronous_commit'), current_setting('fsync')")
+                .fetch_one(&self.pool)
+                .await
+                .map_err(PostgresError::ReadSettings)?;
+        if commit == "off" || fsync == "off" {
+            return Err(PostgresError::NotDurable { commit, fsync });
+        }
+        Ok(format!("survive a crash of the server (synchronous_commit is {commit})"))
     }
 
     /// Closes all connections.

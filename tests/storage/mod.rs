@@ -1,5 +1,7 @@
 //! The contract of the label store, on Postgres.
 
+mod live;
+
 use std::sync::Arc;
 
 use albertine::{
@@ -81,7 +83,11 @@ fn finished(partition: i32, offset: i64, timestamp_ms: i64, outcome: Outcome) ->
 }
 
 fn labelled(id: &str, label: &str) -> Outcome {
-    let positive = if label == "positive" { 0.9 } else { 0.2 };
+    labelled_of(id, Some("kettle".into()), label, if label == "positive" { 0.9 } else { 0.2 })
+}
+
+/// A document of this item, with this label and probability of `positive`.
+fn labelled_of(id: &str, item: Option<String>, label: &str, positive: f32) -> Outcome {
     let label = Label {
         task: "sentiment".into(),
         model: "m".into(),
@@ -92,10 +98,7 @@ fn labelled(id: &str, label: &str) -> Outcome {
         probabilities: vec![1.0 - positive, positive],
         depth: 6,
     };
-    Outcome::Labelled {
-        attributes: Attributes { id: id.into(), item: Some("kettle".into()), ..Attributes::default() },
-        labels: vec![label],
-    }
+    Outcome::Labelled { attributes: Attributes { id: id.into(), item, ..Attributes::default() }, labels: vec![label] }
 }
 
 /// The records at consecutive offsets from where the claim stands, all with one timestamp.

@@ -87,24 +87,37 @@ impl KafkaLiveTopic {
         Ok(Self { config: Arc::new(config), group: Arc::new(Group { consumer, metadata }) })
     }
 
+    /// Whether this user may write in transactions whose ids begin with the group's name. Uses an id of its own, so
+    /// that no running session ends.
+    ///
+    /// # Errors
+    /// Where the broker does not answer or refuses.
+    pub fn check_transactions(&self) -> anyhow::Result<()> {
+        self.producer(&format!("{}.check", self.config.group)).map(drop)
+    }
+
     /// Ends the running session of a partition, as a takeover does, and begins one that a command drives.
     ///
     /// # Errors
     /// Where the broker does not answer or refuses.
     pub fn session(&self, key: &PartitionKey) -> anyhow::Result<KafkaSession> {
-        let transactional_id = transactional_id(&self.config.group, key);
-        let producer: BaseProducer<ClientLog> = producer_settings(&self.config, &transactional_id)
-            .create_with_context(ClientLog::default())
-            .context("cannot create the producer")?;
-        producer.init_transactions(CALL_TIMEOUT).with_context(|| {
-            format!("cannot begin with the transactional id `{transactional_id}`; it needs Write on it and on the topics, and Read on the group")
-        })?;
         Ok(KafkaSession {
             config: Arc::clone(&self.config),
             group: Arc::clone(&self.group),
-            producer,
+            producer: self.producer(&transactional_id(&self.config.group, key))?,
             key: key.clone(),
         })
+    }
+
+    /// A producer that has ended and fenced all earlier ones of its transactional id.
+    fn producer(&self, transactional_id: &str) -> anyhow::Result<BaseProducer<ClientLog>> {
+        let producer: BaseProducer<ClientLog> = producer_settings(&self.config, transactional_id)
+            .create_with_context(ClientLog::default())
+            .context("cannot create the producer")?;
+        producer.init_transactions(CALL_TIMEOUT).with_context(|| {
+            format!("cannot begin with the transactional id `{transactional_id}`; this user needs Write on it and on the live topics, and Read on group `{}`", self.config.group)
+        })?;
+        Ok(producer)
     }
 }
 

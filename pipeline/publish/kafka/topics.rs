@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rdkafka::error::RDKafkaErrorCode;
+
 use crate::{
     config::secret::ClientSettings,
     kafka::admin::{self, AdminError, Creation, TopicShape},
@@ -72,22 +74,25 @@ pub async fn ensure(
     let new = TopicShape { partitions, replication: shape.replication.unwrap_or(-1), settings: &settings };
     let creation = admin::ensure_topic_as(client, &shape.topic, &new).await?;
     if creation == Creation::Existed {
-        check_cleanup(client, shape, key).await?;
+        check(client, shape, key).await?;
     }
     Ok(creation)
 }
 
-/// Checks an existing topic.
+/// Checks an existing topic. Returns whether there is one.
 ///
 /// # Errors
 /// [`LiveTopicError`] with what to change.
-pub async fn check_cleanup(client: &ClientSettings, shape: &LiveTopicShape, key: &str) -> Result<(), LiveTopicError> {
-    let found = admin::topic_setting(client, &shape.topic, "cleanup.policy").await?.unwrap_or_default();
+pub async fn check(client: &ClientSettings, shape: &LiveTopicShape, key: &str) -> Result<bool, LiveTopicError> {
+    let found = match admin::topic_setting(client, &shape.topic, "cleanup.policy").await {
+        Err(AdminError::Refused { code: RDKafkaErrorCode::UnknownTopicOrPartition, .. }) => return Ok(false),
+        found => found?.unwrap_or_default(),
+    };
     let parts =
         |policy: &str| policy.split(',').map(|part| part.trim().to_owned()).collect::<std::collections::BTreeSet<_>>();
     let wanted = shape.cleanup.policy();
     if parts(&found) == parts(wanted) {
-        return Ok(());
+        return Ok(true);
     }
     Err(LiveTopicError::Cleanup { topic: shape.topic.clone(), key: key.to_owned(), found, wanted })
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, Offset, TopicPartitionList,
+    ClientContext, Offset, Statistics, TopicPartitionList,
     bindings::rd_kafka_resp_err_t as ResponseError,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext},
@@ -73,6 +73,28 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         self.log.error(&error, reason);
+    }
+
+    /// The client knows the topic's ends from what it fetches, so the lags cost no request.
+    fn stats(&self, statistics: Statistics) {
+        let Some(topic) = statistics.topics.get(&*self.config.topic) else { return };
+        for (partition, assigned) in self.assignment().iter() {
+            let Some(end) = topic.partitions.get(partition).map(|known| known.ls_offset.max(known.hi_offset)) else {
+                continue;
+            };
+            // Not known before the first fetch.
+            if end < 0 {
+                continue;
+            }
+            let lag = |name, position: Position| {
+                let labels = [("stream", self.config.stream.to_string()), ("partition", partition.to_string())];
+                metrics::gauge!(name, &labels).set((end - position.0).max(0) as f64);
+            };
+            lag(names::STORED_LAG, assigned.lease.stored_position());
+            if !self.config.hints {
+                lag(names::PUBLISHED_LAG, assigned.lease.published_position());
+            }
+        }
     }
 }
 

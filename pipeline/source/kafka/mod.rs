@@ -147,8 +147,13 @@ fn partition_count<C: ConsumerContext>(
 
 /// What an operator may tune, by librdkafka's names: a dead worker is noticed within seconds, what is fetched
 /// ahead is bounded, and a lone record waits for no other.
-const TUNABLE: [(&str, &str); 3] =
-    [("session.timeout.ms", "10000"), ("queued.max.messages.kbytes", "16384"), ("fetch.wait.max.ms", "100")];
+const TUNABLE: [(&str, &str); 4] = [
+    ("session.timeout.ms", "10000"),
+    ("queued.max.messages.kbytes", "16384"),
+    ("fetch.wait.max.ms", "100"),
+    // How often the lags are measured.
+    ("statistics.interval.ms", "5000"),
+];
 
 /// Ours above the operator's: these settings carry the delivery contract.
 fn consumer_settings(client: &ClientSettings) -> ClientConfig {
