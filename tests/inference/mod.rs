@@ -5,6 +5,7 @@ mod engine;
 mod folder;
 mod golden;
 mod grouping;
+mod instant;
 
 use std::{
     path::PathBuf,

@@ -1,0 +1,40 @@
+//! The model of tests that are not about models: instant, and its label stands in the text.
+
+use std::sync::Arc;
+
+use albertine::{
+    engine::session::ModelSession,
+    model::folder::{Model, ModelError},
+};
+
+use super::runtime;
+use crate::support::repository;
+
+fn open() -> Result<Arc<Model>, ModelError> {
+    Model::open(&repository("tests/fixtures/instant-model")).map(Arc::new)
+}
+
+#[test]
+fn the_word_in_the_text_decides_alone_and_in_a_group() {
+    let model = open().unwrap();
+    assert_eq!(model.labels.iter().map(|label| &**label).collect::<Vec<_>>(), ["negative", "neutral", "positive"]);
+    assert_eq!(&*model.task, "sentiment");
+    let mut session = ModelSession::open(runtime(), &model).unwrap();
+    let texts = [
+        ("good", "positive"),
+        ("bad", "negative"),
+        ("fine", "neutral"),
+        ("A Good kettle, really good; the lid is bad.", "positive"),
+        ("Neither word is known", "neutral"),
+        ("", "neutral"),
+    ];
+    let windows: Vec<Vec<u32>> =
+        texts.iter().map(|(text, _)| model.tokenizer.windows(text).unwrap().remove(0).ids).collect();
+    let together = session.infer(&windows.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+    for (((text, expected), window), in_group) in texts.iter().zip(&windows).zip(together) {
+        let alone = session.infer(&[window]).unwrap().remove(0);
+        assert_eq!(alone, in_group, "the group changes nothing for `{text}`");
+        let label = model.label(&[(1, alone)]).unwrap();
+        assert_eq!(&*label.label, *expected, "`{text}`");
+    }
+}
