@@ -54,7 +54,8 @@ impl ClientLog {
         }
     }
 
-    /// An error of the client as a whole, from which it recovers by itself.
+    /// An error of the client as a whole, from which it recovers by itself. The end of a partition is none; a
+    /// consumer that is closed before it was told of one reports it here.
     pub fn error(&self, error: &KafkaError, reason: &str) {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return;

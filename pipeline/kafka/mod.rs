@@ -7,4 +7,5 @@ pub mod admin;
 pub mod client;
 pub mod peek;
 pub mod produce;
+pub mod subscribe;
 pub mod topic_id;

@@ -1,6 +1,6 @@
 //! `albertine stream`: records go on the topic with their key, and can be looked at as the mapping sees them.
 
-use albertine::kafka::peek::{self, PeekedRecord};
+use albertine::kafka::{peek, subscribe::TopicRecord};
 use serde_json::Value;
 
 use super::{Answer, Setup};
@@ -22,7 +22,7 @@ fn run_with(stream: &Stream, options: &Options, arguments: &[&str], input: &str)
 }
 
 /// What a topic holds, by partition and offset.
-fn records(topic: &str) -> Vec<PeekedRecord> {
+fn records(topic: &str) -> Vec<TopicRecord> {
     peek::newest(&broker::client(), topic, 1000).unwrap()
 }
 
@@ -30,7 +30,7 @@ fn text(bytes: Option<&Vec<u8>>) -> &str {
     std::str::from_utf8(bytes.expect("a key or value")).unwrap()
 }
 
-fn keys(records: &[PeekedRecord]) -> Vec<&str> {
+fn keys(records: &[TopicRecord]) -> Vec<&str> {
     records.iter().map(|record| text(record.key.as_ref())).collect()
 }
 

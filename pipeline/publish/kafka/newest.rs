@@ -10,7 +10,6 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     message::{BorrowedMessage, Headers},
-    metadata::MetadataTopic,
 };
 
 use super::{CALL_TIMEOUT, KafkaLiveConfig};
@@ -19,7 +18,10 @@ use crate::{
         checkpoint::{PartitionKey, Position},
         live::{LivePosition, POSITION_HEADER, Published},
     },
-    kafka::client::{ClientLog, client_config},
+    kafka::{
+        client::ClientLog,
+        subscribe::{offsets_at, partitions, reader},
+    },
     publish::Newest,
 };
 
@@ -30,16 +32,7 @@ const DEADLINE: Duration = Duration::from_mins(5);
 
 /// The newest position of `key` among the live records since `since`, as a `read_committed` subscriber sees them.
 pub(super) fn newest(config: &KafkaLiveConfig, key: &PartitionKey, since: DateTime<Utc>) -> anyhow::Result<Newest> {
-    let mut settings = client_config(&config.client, &[]);
-    // Assigned by hand; the group is neither joined nor written to.
-    settings
-        .set("group.id", &config.group)
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .set("auto.offset.reset", "earliest")
-        .set("enable.partition.eof", "true")
-        .set("allow.auto.create.topics", "false");
-    let consumer: BaseConsumer<ClientLog> = settings.create_with_context(ClientLog::default())?;
+    let consumer = reader(&config.client, &config.group)?;
     let since = since - CLOCK_TOLERANCE;
     let mut assignment = TopicPartitionList::new();
     let mut complete = true;
@@ -76,19 +69,14 @@ fn assign_since(
     since: DateTime<Utc>,
     assignment: &mut TopicPartitionList,
 ) -> anyhow::Result<bool> {
-    let metadata = consumer.fetch_metadata(Some(topic), CALL_TIMEOUT)?;
-    let mut times = TopicPartitionList::new();
-    for partition in metadata.topics().iter().flat_map(MetadataTopic::partitions) {
-        times.add_partition_offset(topic, partition.id(), Offset::Offset(since.timestamp_millis()))?;
-    }
-    let found = consumer.offsets_for_times(times, CALL_TIMEOUT)?;
+    let found = offsets_at(consumer, topic, &partitions(consumer, topic)?, since)?;
     let mut complete = true;
-    for element in found.elements() {
-        let (low, high) = consumer.fetch_watermarks(topic, element.partition(), CALL_TIMEOUT)?;
-        let from = if let Offset::Offset(offset) = element.offset() { offset } else { high };
+    for (partition, offset) in found {
+        let (low, high) = consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
+        let from = offset.unwrap_or(high);
         complete &= low == 0 || from > low;
         if from < high {
-            assignment.add_partition_offset(topic, element.partition(), Offset::Offset(from))?;
+            assignment.add_partition_offset(topic, partition, Offset::Offset(from))?;
         }
     }
     Ok(complete)

@@ -9,7 +9,7 @@ use rdkafka::{
     Message, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Headers as _},
+    message::BorrowedMessage,
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     assignment::{Assigned, Context},
 };
 use crate::{
-    domain::live::{HeaderValue, Headers},
+    kafka::subscribe::headers,
     source::{Lease, Record, SourceControl},
     telemetry::metrics as names,
 };
@@ -251,10 +251,4 @@ impl<'a> Poller<'a> {
         }
         context.broker_error(format!("read topic `{}`", context.config.topic), error.clone())
     }
-}
-
-fn headers(message: &BorrowedMessage<'_>) -> Headers {
-    message.headers().map_or_else(Vec::new, |headers| {
-        headers.iter().map(|header| (header.key.to_owned(), HeaderValue::of(header.value))).collect()
-    })
 }
