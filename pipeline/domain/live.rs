@@ -18,12 +18,25 @@ use super::{
     rejection::Rejection,
 };
 
+/// The header of a label record, and of a deletion, that names the format.
+pub const SCHEMA_HEADER: &str = "schema";
+/// The header of both with the model, as `name@version`.
+pub const MODEL_HEADER: &str = "model";
 /// Names the format of a label record, in its header `schema`.
 pub const LABEL_SCHEMA: &str = "albertine.label.v1";
 /// The header with the place of the source record, a [`LivePosition`] as text.
 pub const POSITION_HEADER: &str = "albertine.position";
 /// The header of distributed tracing (W3C Trace Context), passed on where the source record has it.
 pub const TRACE_HEADER: &str = "traceparent";
+
+/// The headers of a dead letter: the stage that gave up, a word to group by, and what was expected and found.
+pub const STAGE_HEADER: &str = "albertine.stage";
+pub const REASON_HEADER: &str = "albertine.reason";
+pub const MESSAGE_HEADER: &str = "albertine.message";
+/// The header of a dead letter that was too large to go as it came: the bytes that were left out.
+pub const OMITTED_HEADER: &str = "albertine.omitted-bytes";
+/// What our headers of a dead letter begin with.
+const HEADER_PREFIX: &str = "albertine.";
 
 /// Where in the source the cause of a live record stood.
 ///
@@ -172,11 +185,18 @@ pub fn record_key(document_id: &str, task: &str, model: &str) -> String {
     format!("{document_id}/{task}/{model}")
 }
 
+/// Document id, task and model of a label record's key; `None` where it is no such key.
+pub fn split_key(key: &str) -> Option<(&str, &str, &str)> {
+    let mut parts = key.rsplitn(3, '/');
+    let (model, task, document_id) = (parts.next()?, parts.next()?, parts.next()?);
+    [document_id, task, model].iter().all(|part| !part.is_empty()).then_some((document_id, task, model))
+}
+
 fn headers(place: &LivePosition, finished: &Finished, model: &str, version: &str) -> Headers {
     let text = |value: String| HeaderValue::Text(value);
     let mut headers = vec![
-        ("schema".to_owned(), text(LABEL_SCHEMA.to_owned())),
-        ("model".to_owned(), text(format!("{model}@{version}"))),
+        (SCHEMA_HEADER.to_owned(), text(LABEL_SCHEMA.to_owned())),
+        (MODEL_HEADER.to_owned(), text(format!("{model}@{version}"))),
         (POSITION_HEADER.to_owned(), text(place.to_string())),
     ];
     headers.extend(finished.trace.clone().map(|trace| (TRACE_HEADER.to_owned(), text(trace))));
@@ -221,32 +241,50 @@ fn label_record(place: &LivePosition, finished: &Finished, attributes: &Attribut
     }
 }
 
+/// The shortest decimal that reads back as the same `f32`, with a point as JSON's readers expect of a fraction.
 fn decimal(value: f32) -> Value {
-    value.to_string().parse::<serde_json::Number>().map_or(Value::Null, Value::Number)
+    value.to_string().parse().ok().and_then(serde_json::Number::from_f64).map_or(Value::Null, Value::Number)
 }
 
-/// The record as it came. One that is larger than a broker takes by default goes without its value.
+/// The record as it came, apart from headers that have the names of ours: a dead letter that is put on the source
+/// again must not bring the position of its first try along. A record that would be larger than a broker takes by
+/// default goes without its value, and if that is not enough, without its headers and its key.
 fn dead_letter(place: &LivePosition, finished: &Finished, rejection: &Rejection) -> LiveRecord {
-    /// Kafka's default for a record is 1 MiB; headers and framing need some of it.
-    const VALUE_BYTES_MAX: usize = 900_000;
-    let SourceRecord { key, value, headers } = finished.record.as_deref().cloned().unwrap_or_default();
-    let mut headers = headers;
+    /// Kafka's default for a record is 1 MiB; our headers and the framing need some of it.
+    const BYTES_MAX: usize = 900_000;
+    let SourceRecord { mut key, mut value, mut headers } = finished.record.as_deref().cloned().unwrap_or_default();
+    headers.retain(|(name, _)| !name.starts_with(HEADER_PREFIX));
+    let value_bytes = value.as_ref().map_or(0, Vec::len);
+    let other_bytes = key.as_ref().map_or(0, Vec::len) + headers.iter().map(header_bytes).sum::<usize>();
+    let mut omitted = 0;
+    if value_bytes + other_bytes > BYTES_MAX {
+        value = None;
+        omitted += value_bytes;
+    }
+    if other_bytes > BYTES_MAX {
+        key = None;
+        headers.clear();
+        omitted += other_bytes;
+    }
     let mut add = |name: &str, value: String| headers.push((name.to_owned(), HeaderValue::Text(value)));
     add(POSITION_HEADER, place.to_string());
-    add("albertine.stage", rejection.stage.as_str().to_owned());
-    add("albertine.reason", rejection.reason.to_owned());
-    add("albertine.message", rejection.message.replace('\0', "\u{fffd}"));
-    let too_large = value.as_ref().is_some_and(|value| value.len() > VALUE_BYTES_MAX);
-    if too_large {
-        add("albertine.value-omitted-bytes", value.as_ref().map_or(0, Vec::len).to_string());
+    add(STAGE_HEADER, rejection.stage.as_str().to_owned());
+    add(REASON_HEADER, rejection.reason.to_owned());
+    add(MESSAGE_HEADER, rejection.message.replace('\0', "\u{fffd}"));
+    if omitted > 0 {
+        add(OMITTED_HEADER, omitted.to_string());
     }
-    LiveRecord {
-        offset: finished.offset,
-        destination: Destination::DeadLetters,
-        key,
-        value: value.filter(|_| !too_large),
-        headers,
-    }
+    LiveRecord { offset: finished.offset, destination: Destination::DeadLetters, key, value, headers }
+}
+
+/// The size of a header on the broker, without framing.
+fn header_bytes((name, value): &(String, HeaderValue)) -> usize {
+    name.len()
+        + match value {
+            HeaderValue::Text(text) => text.len(),
+            HeaderValue::Bytes { hex } => hex.len() / 2,
+            HeaderValue::Null => 0,
+        }
 }
 
 impl fmt::Display for LivePosition {
