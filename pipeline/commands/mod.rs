@@ -7,6 +7,8 @@ mod classify;
 mod database;
 mod run;
 mod stream;
+mod tail;
+mod terminal;
 
 use std::{
     io::{IsTerminal, Write},
@@ -103,7 +105,7 @@ enum Command {
     Database(database::DatabaseArgs),
     /// Label the texts of a file, without Kafka and Postgres
     Classify(classify::ClassifyArgs),
-    /// Put records on a stream's topic, or look at them
+    /// Put records on a stream's topic, look at them, or follow its labels
     Stream(stream::StreamArgs),
 }
 

@@ -1,4 +1,4 @@
-//! `albertine stream`: puts records on a stream's topic, and looks at what is there.
+//! `albertine stream`: puts records on a stream's topic, and looks at what is there and what comes of it.
 
 use std::{
     io::{IsTerminal, Write},
@@ -13,16 +13,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use owo_colors::OwoColorize;
 use serde_json::{Map, Value};
 
-use super::{GlobalOptions, find_stream, runtime, wants_colour};
+use super::{GlobalOptions, find_stream, runtime, tail, terminal::excerpt, wants_colour};
 use crate::{
     config::resolved::{Config, StreamConfig},
     decode::{Decoded, json, mapping::FieldPath},
     kafka::{admin, peek, produce::RecordProducer},
     source::file::{self, FileFormat},
 };
-
-/// How much of a text a line of the table shows, in characters.
-const EXCERPT: usize = 70;
 
 #[derive(Debug, clap::Args)]
 pub struct StreamArgs {
@@ -36,6 +33,8 @@ enum StreamCommand {
     Produce(ProduceArgs),
     /// Show a stream's newest records as its mapping sees them
     Peek(PeekArgs),
+    /// Show the labels of a stream's live topic as they are published
+    Tail(tail::TailArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -79,6 +78,7 @@ pub fn run(global: &GlobalOptions, args: &StreamArgs) -> anyhow::Result<()> {
     match &args.command {
         StreamCommand::Produce(args) => produce(&config, args),
         StreamCommand::Peek(args) => peek(&config, args),
+        StreamCommand::Tail(args) => tail::run(&config, args),
     }
 }
 
@@ -154,8 +154,7 @@ fn progress_bar(size: Option<u64>) -> ProgressBar {
 
 fn peek(config: &Config, args: &PeekArgs) -> anyhow::Result<()> {
     let stream = find_stream(config, &args.name)?;
-    let records = peek::newest(&config.kafka.client, &stream.topic, args.limit)
-        .with_context(|| format!("cannot read topic `{}`", stream.topic))?;
+    let records = peek::newest(&config.kafka.client, &stream.topic, args.limit)?;
     let mut out = std::io::stdout().lock();
     let colour = wants_colour(&out);
     if records.is_empty() {
@@ -181,25 +180,4 @@ fn peek(config: &Config, args: &PeekArgs) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The beginning of a text on one line, without characters that could steer a terminal.
-fn excerpt(text: &str) -> String {
-    let mut excerpt: String =
-        text.chars().take(EXCERPT).map(|character| if character.is_control() { ' ' } else { character }).collect();
-    if text.chars().nth(EXCERPT).is_some() {
-        excerpt.push('…');
-    }
-    excerpt
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_excerpt_is_one_line_and_harmless() {
-        assert_eq!(excerpt("a\n\u{1b}[31mb"), "a  [31mb");
-        assert_eq!(excerpt(&"x".repeat(EXCERPT + 1)), format!("{}…", "x".repeat(EXCERPT)));
-    }
 }

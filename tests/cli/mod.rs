@@ -6,6 +6,7 @@ mod database;
 mod pipes;
 mod secrets;
 mod stream;
+mod tail;
 mod usage;
 
 use std::{

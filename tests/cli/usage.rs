@@ -28,13 +28,14 @@ fn wrong_usage_ends_with_2_and_shows_how_it_is_right() {
 #[test]
 fn a_wrong_configuration_ends_with_78_whatever_the_command() {
     let wrong = Setup::with_config(&CONFIG.replace("topic = ", "tropic = "));
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 7] = [
         &["check"],
         &["run"],
         &["database", "migrate"],
         &["classify", "--model", "albert-sentiment"],
         &["stream", "produce", "reviews", "-"],
         &["stream", "peek", "reviews"],
+        &["stream", "tail", "reviews"],
     ];
     for command in commands {
         wrong.run(command, "").expect(CONFIGURATION).says("tropic");
@@ -96,15 +97,25 @@ fn every_command_has_a_help_that_says_what_it_does() {
         seen.push(command.join(" "));
     }
     seen.sort();
-    let expected =
-        ["", "check", "classify", "database", "database migrate", "run", "stream", "stream peek", "stream produce"];
+    let expected = [
+        "",
+        "check",
+        "classify",
+        "database",
+        "database migrate",
+        "run",
+        "stream",
+        "stream peek",
+        "stream produce",
+        "stream tail",
+    ];
     assert_eq!(seen, expected);
 }
 
 #[test]
-fn help_shows_examples_where_a_command_takes_files() {
+fn help_shows_examples_where_a_command_takes_files_or_filters() {
     let setup = Setup::new();
-    for command in [&[] as &[&str], &["classify"], &["stream", "produce"]] {
+    for command in [&[] as &[&str], &["classify"], &["stream", "produce"], &["stream", "tail"]] {
         setup.run(command.iter().chain(&["--help"]), "").expect(DONE).prints("Examples:\n  ");
     }
 }
