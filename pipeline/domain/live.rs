@@ -313,3 +313,359 @@ impl FromStr for LivePosition {
         read().ok_or_else(|| InvalidLivePosition(text.to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::{rejection::Stage, version::Version};
+
+    const OFFSET: i64 = 41;
+
+    fn key() -> PartitionKey {
+        PartitionKey { stream: "reviews".into(), topic: "source".into(), partition: 3 }
+    }
+
+    fn format() -> LiveFormat {
+        let model = |name: &str, version: &str| ("sentiment".into(), name.into(), version.into());
+        LiveFormat { models: vec![model("small", "1"), model("large", "7")], dead_letters: true }
+    }
+
+    fn finished(outcome: Outcome) -> Finished {
+        Finished {
+            offset: OFFSET,
+            version: Version { generation: 1, timestamp_ms: 0, partition: 3, offset: OFFSET },
+            produced_at: None,
+            labelled_at: DateTime::UNIX_EPOCH,
+            bytes: 0,
+            trace: None,
+            record: None,
+            outcome,
+        }
+    }
+
+    fn label(model: &str, probabilities: Vec<f32>) -> Label {
+        Label {
+            task: "sentiment".into(),
+            model: model.into(),
+            model_version: "1".into(),
+            label: "positive".into(),
+            confidence: probabilities[1],
+            classes: ["negative".into(), "positive".into()].into(),
+            probabilities,
+            depth: 6,
+        }
+    }
+
+    fn labelled(attributes: Attributes) -> Finished {
+        finished(Outcome::Labelled { attributes, labels: vec![label("small", vec![0.25, 0.75])] })
+    }
+
+    /// Everything that can be there is.
+    fn full() -> Finished {
+        let attributes = Attributes {
+            id: "d1".into(),
+            item: Some("kettle".into()),
+            user: Some("u1".into()),
+            rating: Some(4.5),
+            occurred_at: DateTime::from_timestamp_millis(1_700_000_000_123),
+        };
+        let produced_at = DateTime::from_timestamp_millis(1_700_000_001_000);
+        Finished { produced_at, trace: Some("00-a-b-01".into()), ..labelled(attributes) }
+    }
+
+    /// Nothing that may be missing is there.
+    fn bare() -> Finished {
+        labelled(Attributes { id: "d1".into(), ..Attributes::default() })
+    }
+
+    fn published(finished: &Finished) -> Vec<LiveRecord> {
+        format().records(&key(), 2, finished)
+    }
+
+    fn text(bytes: Option<&Vec<u8>>) -> &str {
+        std::str::from_utf8(bytes.expect("a key or value")).unwrap()
+    }
+
+    fn value(finished: &Finished) -> Value {
+        serde_json::from_str(text(published(finished)[0].value.as_ref())).unwrap()
+    }
+
+    fn header<'a>(record: &'a LiveRecord, name: &str) -> Vec<&'a HeaderValue> {
+        record.headers.iter().filter(|(found, _)| found == name).map(|(_, value)| value).collect()
+    }
+
+    fn schema() -> Value {
+        serde_json::from_str(include_str!("../../docs/label.schema.json")).unwrap()
+    }
+
+    fn names(object: &Value) -> BTreeSet<&str> {
+        object.as_object().unwrap().keys().map(String::as_str).collect()
+    }
+
+    /// What is wrong with a value by a schema: of JSON Schema just what `label.schema.json` uses. Another keyword
+    /// is a problem too, so that none goes unchecked.
+    fn problems(schema: &Value, value: &Value, path: &str) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (keyword, wanted) in schema.as_object().unwrap() {
+            let (number, bound) = (value.as_f64().unwrap_or(f64::NAN), wanted.as_f64().unwrap_or(f64::NAN));
+            let size = |least: usize| least as u64 >= wanted.as_u64().unwrap();
+            let is_kept = match keyword.as_str() {
+                "$schema" | "$id" | "title" | "description" => true,
+                "type" => match wanted.as_str().unwrap() {
+                    "object" => value.is_object(),
+                    "string" => value.is_string(),
+                    "number" => value.is_number(),
+                    "integer" => value.is_i64() || value.is_u64(),
+                    _ => false,
+                },
+                "minimum" => number >= bound,
+                "exclusiveMinimum" => number > bound,
+                "maximum" => number <= bound,
+                "minLength" => value.as_str().is_some_and(|text| size(text.chars().count())),
+                "minProperties" => value.as_object().is_some_and(|object| size(object.len())),
+                "format" => {
+                    let time = value.as_str().map(DateTime::parse_from_rfc3339);
+                    wanted == "date-time" && time.is_some_and(|time| time.is_ok())
+                }
+                "required" => wanted.as_array().unwrap().iter().all(|name| value.get(name.as_str().unwrap()).is_some()),
+                "properties" => {
+                    for (name, schema) in wanted.as_object().unwrap() {
+                        let found = value.get(name).map(|value| self::problems(schema, value, name));
+                        problems.extend(found.unwrap_or_default());
+                    }
+                    true
+                }
+                "additionalProperties" => {
+                    assert!(schema.get("properties").is_none(), "together they are not understood here");
+                    for (name, value) in value.as_object().into_iter().flatten() {
+                        problems.extend(self::problems(wanted, value, name));
+                    }
+                    true
+                }
+                _ => false,
+            };
+            if !is_kept {
+                problems.push(format!("{path}: {keyword}"));
+            }
+        }
+        problems
+    }
+
+    #[test]
+    fn the_schema_holds_for_records_and_has_their_fields_and_no_others() {
+        let (schema, full, bare) = (schema(), value(&full()), value(&bare()));
+        assert_eq!(problems(&schema, &full, ""), Vec::<String>::new());
+        assert_eq!(problems(&schema, &bare, ""), Vec::<String>::new());
+        assert_eq!(names(&full), names(&schema["properties"]), "a field is only in the record or only in the schema");
+        let required: BTreeSet<&str> =
+            schema["required"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+        assert_eq!(names(&bare), required, "what is always there is required");
+        let described = |(_, field): (&String, &Value)| field["description"].is_string();
+        assert!(schema["properties"].as_object().unwrap().iter().all(described));
+        assert_eq!(schema["title"], LABEL_SCHEMA);
+    }
+
+    #[test]
+    fn the_example_for_subscribers_is_such_a_record() {
+        let (_, example) = include_str!("../../docs/live-topics.md").split_once("```json\n").unwrap();
+        let example: Value = serde_json::from_str(example.split_once("```").unwrap().0).unwrap();
+        assert_eq!(problems(&schema(), &example, ""), Vec::<String>::new());
+        assert!(names(&example).is_subset(&names(&schema()["properties"])), "{example}");
+    }
+
+    #[test]
+    fn the_schema_refuses_what_no_record_is() {
+        let (schema, record) = (schema(), value(&full()));
+        for name in names(&record) {
+            let mut wrong = record.clone();
+            wrong[name] = json!([]);
+            assert!(!problems(&schema, &wrong, "").is_empty(), "`{name}` may be an array");
+        }
+        let cases = [
+            ("confidence", json!(0)),
+            ("confidence", json!(1.5)),
+            ("probabilities", json!({"negative": 0.5})),
+            ("probabilities", json!({"negative": -0.5, "positive": 1.0})),
+            ("depth", json!(0.5)),
+            ("labelled_at", json!("yesterday")),
+            ("document_id", json!("")),
+        ];
+        for (name, value) in cases {
+            let mut wrong = record.clone();
+            wrong[name] = value;
+            assert!(!problems(&schema, &wrong, "").is_empty(), "`{name}` may be {}", wrong[name]);
+        }
+        let mut wrong = record;
+        wrong.as_object_mut().unwrap().remove("label");
+        assert_eq!(problems(&schema, &wrong, ""), [": required"]);
+    }
+
+    #[test]
+    fn a_label_record_has_its_key_and_its_headers() {
+        let records = published(&full());
+        assert_eq!(records.len(), 1);
+        let record = &records[0];
+        assert_eq!((record.offset, record.destination), (OFFSET, Destination::Labels));
+        assert_eq!(text(record.key.as_ref()), "d1/sentiment/small");
+        let expected = [
+            ("schema", LABEL_SCHEMA),
+            ("model", "small@1"),
+            ("albertine.position", "reviews/source/3/2/41"),
+            ("traceparent", "00-a-b-01"),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), HeaderValue::Text(value.to_owned())));
+        assert_eq!(record.headers, expected);
+        assert_eq!(header(&published(&bare())[0], TRACE_HEADER), [] as [&HeaderValue; 0]);
+    }
+
+    #[test]
+    fn each_label_of_a_document_is_a_record_in_their_order() {
+        let labels = vec![label("small", vec![0.5, 0.5]), label("large", vec![0.5, 0.5])];
+        let attributes = Attributes { id: "a/b".into(), ..Attributes::default() };
+        let records = published(&finished(Outcome::Labelled { attributes, labels }));
+        let keys: Vec<&str> = records.iter().map(|record| text(record.key.as_ref())).collect();
+        assert_eq!(keys, ["a/b/sentiment/small", "a/b/sentiment/large"]);
+    }
+
+    #[test]
+    fn a_key_reads_back_from_its_end() {
+        for id in ["d1", "a/b", "/", "a//b/", " "] {
+            assert_eq!(split_key(&record_key(id, "sentiment", "small")), Some((id, "sentiment", "small")));
+        }
+        for other in ["", "d1", "d1/sentiment", "/sentiment/small", "d1//small", "d1/sentiment/"] {
+            assert_eq!(split_key(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn probabilities_are_the_shortest_decimals() {
+        let probabilities = vec![0.1, 1.0];
+        let labels = vec![label("small", probabilities)];
+        let attributes = Attributes { id: "d1".into(), ..Attributes::default() };
+        let records = published(&finished(Outcome::Labelled { attributes, labels }));
+        let value = text(records[0].value.as_ref());
+        assert!(value.contains(r#""confidence":1.0,"probabilities":{"negative":0.1,"positive":1.0}"#), "{value}");
+        for (found, expected) in [(0.3, "0.3"), (0.0, "0.0"), (1e-10, "1e-10"), (1.0 / 3.0, "0.33333334")] {
+            assert_eq!(decimal(found).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_deletion_is_a_record_without_a_value_for_each_model() {
+        let records = published(&finished(Outcome::Deleted { id: "d1".into() }));
+        let keys: Vec<&str> = records.iter().map(|record| text(record.key.as_ref())).collect();
+        assert_eq!(keys, ["d1/sentiment/small", "d1/sentiment/large"]);
+        for (record, model) in records.iter().zip(["small@1", "large@7"]) {
+            assert_eq!((record.destination, &record.value), (Destination::Labels, &None));
+            assert_eq!(header(record, MODEL_HEADER), [&HeaderValue::Text(model.into())]);
+            assert_eq!(header(record, SCHEMA_HEADER), [&HeaderValue::Text(LABEL_SCHEMA.into())]);
+        }
+    }
+
+    fn rejected(record: SourceRecord) -> Finished {
+        let rejection = Rejection::new(Stage::Decode, "json_invalid", "is\0not JSON");
+        Finished { record: Some(record.into()), ..finished(Outcome::Rejected(rejection)) }
+    }
+
+    fn dead_letter_of(record: SourceRecord) -> LiveRecord {
+        let mut records = published(&rejected(record));
+        assert_eq!(records.len(), 1);
+        records.remove(0)
+    }
+
+    #[test]
+    fn a_dead_letter_is_the_record_as_it_came_with_why_in_its_headers() {
+        let bytes = HeaderValue::of(Some(b"\xff\x00"));
+        let came_with = vec![("tenant".to_owned(), bytes.clone()), ("empty".to_owned(), HeaderValue::Null)];
+        let source =
+            SourceRecord { key: Some(b"\xfe".to_vec()), value: Some(b"{not".to_vec()), headers: came_with.clone() };
+        let record = dead_letter_of(source);
+        assert_eq!((record.offset, record.destination), (OFFSET, Destination::DeadLetters));
+        assert_eq!((record.key, record.value), (Some(b"\xfe".to_vec()), Some(b"{not".to_vec())));
+        let ours = [
+            (POSITION_HEADER, "reviews/source/3/2/41"),
+            (STAGE_HEADER, "decode"),
+            (REASON_HEADER, "json_invalid"),
+            (MESSAGE_HEADER, "is\u{fffd}not JSON"),
+        ];
+        let ours = ours.map(|(name, value)| (name.to_owned(), HeaderValue::Text(value.to_owned())));
+        assert_eq!(record.headers, [came_with, ours.to_vec()].concat());
+    }
+
+    #[test]
+    fn a_dead_letter_that_is_tried_again_has_the_position_of_its_last_try_alone() {
+        let old = ("albertine.position".to_owned(), HeaderValue::Text("reviews/source/3/9/9999".into()));
+        let record = dead_letter_of(SourceRecord { headers: vec![old], ..SourceRecord::default() });
+        assert_eq!(header(&record, POSITION_HEADER), [&HeaderValue::Text("reviews/source/3/2/41".into())]);
+    }
+
+    #[test]
+    fn a_dead_letter_that_no_broker_would_take_says_how_much_it_left_out() {
+        let large = || Some(vec![b'x'; 1_000_000]);
+        let kept = ("tenant".to_owned(), HeaderValue::Text("a".into()));
+        let source = SourceRecord { key: Some(b"k".to_vec()), value: large(), headers: vec![kept.clone()] };
+        let record = dead_letter_of(source);
+        assert_eq!((&record.key, &record.value, &record.headers[0]), (&Some(b"k".to_vec()), &None, &kept));
+        assert_eq!(header(&record, OMITTED_HEADER), [&HeaderValue::Text("1000000".into())]);
+
+        let without = SourceRecord { key: large(), value: Some(b"v".to_vec()), headers: vec![kept] };
+        let record = dead_letter_of(without);
+        assert_eq!((&record.key, &record.value), (&None, &None));
+        assert_eq!(header(&record, OMITTED_HEADER), [&HeaderValue::Text("1000008".into())]);
+        assert_eq!(header(&record, "tenant"), [] as [&HeaderValue; 0]);
+
+        let small = SourceRecord { value: Some(vec![b'x'; 900_000]), ..SourceRecord::default() };
+        assert_eq!(dead_letter_of(small).value.map(|value| value.len()), Some(900_000));
+    }
+
+    #[test]
+    fn without_a_topic_for_dead_letters_there_are_none() {
+        let without = LiveFormat { dead_letters: false, ..format() };
+        assert_eq!(without.records(&key(), 2, &rejected(SourceRecord::default())), []);
+    }
+
+    #[test]
+    fn a_header_is_text_wherever_postgres_can_store_it_as_such() {
+        let hex = |hex: &str| HeaderValue::Bytes { hex: hex.into() };
+        assert_eq!(HeaderValue::of(Some("ü".as_bytes())), HeaderValue::Text("ü".into()));
+        assert_eq!(HeaderValue::of(Some(b"")), HeaderValue::Text(String::new()));
+        assert_eq!(HeaderValue::of(Some(b"a\xff")), hex("61ff"));
+        assert_eq!(HeaderValue::of(Some(b"a\0")), hex("6100"));
+        assert_eq!(HeaderValue::of(None), HeaderValue::Null);
+        for value in [HeaderValue::of(Some(b"a")), hex("61ff"), HeaderValue::Null] {
+            let stored = serde_json::to_string(&value).unwrap();
+            assert_eq!(serde_json::from_str::<HeaderValue>(&stored).unwrap(), value, "{stored}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_position_is_refused_with_what_is_expected() {
+        for text in ["", "a/b/3/2", "a/b/3/2/1/0", "a/b/c/2/1", "a/b/3/2/", "a/b/99999999999/2/1"] {
+            let error = text.parse::<LivePosition>().unwrap_err().to_string();
+            assert_eq!(error, format!("`{text}` is not a position: expected `stream/topic/partition/epoch/offset`"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_position_reads_back_as_it_was_written(
+            names in ("[a-zA-Z0-9._-]{1,20}", "[a-zA-Z0-9._-]{1,20}"),
+            (partition, epoch, offset) in (0..i32::MAX, 0..i64::MAX, 0..i64::MAX),
+        ) {
+            let key = PartitionKey { stream: names.0.as_str().into(), topic: names.1.as_str().into(), partition };
+            let position = LivePosition { key, epoch, offset };
+            prop_assert_eq!(position.to_string().parse::<LivePosition>().unwrap(), position);
+        }
+
+        #[test]
+        fn a_probability_reads_back_as_the_same_float(probability in 0.0_f32..=1.0) {
+            let written = decimal(probability).to_string();
+            prop_assert_eq!(written.parse::<f32>().unwrap(), probability, "{}", written);
+        }
+    }
+}
