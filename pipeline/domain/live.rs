@@ -665,7 +665,7 @@ mod tests {
         #[test]
         fn a_probability_reads_back_as_the_same_float(probability in 0.0_f32..=1.0) {
             let written = decimal(probability).to_string();
-            prop_assert_eq!(written.parse::<f32>().unwrap(), probability, "{}", written);
+            prop_assert_eq!(written.parse::<f32>().unwrap().to_bits(), probability.to_bits(), "{}", written);
         }
     }
 }

@@ -35,14 +35,19 @@ fn expect_only_failure(answer: Answer, what: &str, problem: &str, remedy: &str) 
 #[test]
 fn everything_in_order_is_listed_and_ends_with_0() {
     let stream = Stream::new(3);
-    let answer = check(&stream, |_| ()).expect(0);
+    let answer = check(&stream, |command| {
+        command.env("ALBERTINE_STREAMS__reviews__LIVE__ENABLED", "true");
+    })
+    .expect(0);
     let expected = [
         "ok      configuration `".to_owned(),
         "ok      ONNX Runtime: ".into(),
         "ok      model `albert-sentiment`: version ".into(),
         "ok      Postgres: reachable".into(),
         format!("ok      schema `{}`: up to date", stream.database.schema),
+        "ok      commits: survive a crash of the server".into(),
         format!("ok      stream `reviews`: topic `{}` with 3 partition(s)", stream.topic),
+        format!("ok      live labels of `reviews`: topic `{}` (made at the first run)", stream.labels),
     ];
     let lines: Vec<&str> = answer.stdout.lines().collect();
     assert_eq!(lines.len(), expected.len(), "{answer:#?}");

@@ -36,12 +36,7 @@ impl Topic {
 
     /// A name without its topic, for one that the test has made later, or never.
     pub fn unmade(prefix: &str) -> Self {
-        Self::named(unique(prefix))
-    }
-
-    /// The topic of this name, which the program under test has made.
-    pub fn named(name: String) -> Self {
-        Self(name)
+        Self(unique(prefix))
     }
 
     /// A topic that the program makes under this name.
