@@ -84,9 +84,13 @@ pub async fn ensure(
 /// # Errors
 /// [`LiveTopicError`] with what to change.
 pub async fn check(client: &ClientSettings, shape: &LiveTopicShape, key: &str) -> Result<bool, LiveTopicError> {
+    // Brokers answer for a topic that is not there with an error, or with no settings.
     let found = match admin::topic_setting(client, &shape.topic, "cleanup.policy").await {
-        Err(AdminError::Refused { code: RDKafkaErrorCode::UnknownTopicOrPartition, .. }) => return Ok(false),
-        found => found?.unwrap_or_default(),
+        Err(AdminError::Refused { code: RDKafkaErrorCode::UnknownTopicOrPartition, .. }) | Ok(None) => {
+            return Ok(false);
+        }
+        Ok(Some(found)) => found,
+        Err(error) => return Err(error.into()),
     };
     let parts =
         |policy: &str| policy.split(',').map(|part| part.trim().to_owned()).collect::<std::collections::BTreeSet<_>>();
