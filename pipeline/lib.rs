@@ -9,6 +9,7 @@
 //! - [`source`], [`storage`]: the adapters to Kafka and Postgres, with the contracts they keep.
 //! - [`publish`]: what is stored, to the live topic.
 //! - [`stream`]: one stream of records, from arrival to stored label.
+//! - [`inspection`]: where each partition stands, for the commands that show and move positions.
 //! - [`topology`]: the only place that names concrete types and starts threads and tasks.
 
 pub mod commands;
@@ -17,6 +18,7 @@ pub mod crash;
 pub mod decode;
 pub mod domain;
 pub mod engine;
+pub mod inspection;
 pub mod kafka;
 pub mod model;
 pub mod publish;

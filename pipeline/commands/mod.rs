@@ -5,7 +5,9 @@
 mod check;
 mod classify;
 mod database;
+mod output;
 mod run;
+mod status;
 mod stream;
 mod tail;
 mod terminal;
@@ -43,6 +45,7 @@ Examples:
   albertine check                                   is everything there and reachable?
   albertine database migrate                        set up the schema
   albertine run                                     label all configured streams
+  albertine status                                  how far is each stream stored and published?
   albertine classify --model albert-sentiment FILE  label a file, without Kafka and Postgres
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration."
@@ -101,6 +104,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check the configuration, the models and every connection
     Check(check::CheckArgs),
+    /// Show how far each stream is stored and published
+    Status(status::StatusArgs),
     /// Set up and change the database
     Database(database::DatabaseArgs),
     /// Label the texts of a file, without Kafka and Postgres
@@ -134,6 +139,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(args) => run::run(&cli.global, args),
         Command::Check(args) => check::run(&cli.global, &args),
+        Command::Status(args) => status::run(&cli.global, &args),
         Command::Database(args) => database::run(&cli.global, &args),
         Command::Classify(args) => classify::run(&cli.global, &args),
         Command::Stream(args) => stream::run(&cli.global, &args),

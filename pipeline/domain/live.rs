@@ -114,6 +114,11 @@ pub struct OutboxRange {
 }
 
 impl OutboxRange {
+    /// How far the partition was published before this range.
+    pub fn begins(&self) -> Published {
+        Published { epoch: self.epoch, position: self.start }
+    }
+
     /// How far the partition is published once this range is.
     pub fn published(&self) -> Published {
         Published { epoch: self.epoch, position: self.end }

@@ -2,10 +2,12 @@
 //! configuration, no adapter, no clock of its own.
 
 pub mod checkpoint;
+pub mod decision;
 pub mod document;
 pub mod label;
 pub mod live;
 pub mod publication;
 pub mod rejection;
+pub mod standing;
 pub mod tracker;
 pub mod version;

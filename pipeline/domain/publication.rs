@@ -8,10 +8,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{
-    checkpoint::Position,
-    live::{OutboxRange, Published},
-};
+use super::{checkpoint::Position, live::Published};
 
 /// What is written beside the group's offset, as JSON: it tells our offsets from anybody else's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +35,20 @@ impl Marker {
     }
 }
 
+/// The group's committed offset as the broker keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupOffset {
+    pub position: Position,
+    /// What was written beside it.
+    pub metadata: String,
+}
+
+impl GroupOffset {
+    pub fn marker(&self) -> Marker {
+        Marker::of(self.position, &self.metadata)
+    }
+}
+
 /// What the store knows of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredState {
@@ -60,15 +71,15 @@ pub enum Resolution {
     Ahead { published: Published, stored: Published },
 }
 
-/// Decides from the group's offset, the checkpoint (`stored`) and the oldest range of the outbox. `fresh` is where
-/// the partition began, if nothing had been stored before the present claim.
+/// Decides from the group's offset, the checkpoint (`stored`) and where the oldest range of the outbox begins
+/// (`first`). `fresh` is where the partition began, if nothing had been stored before the present claim.
 pub fn resolve(
     marker: Option<&Marker>,
     stored: Published,
-    oldest: Option<&OutboxRange>,
+    first: Option<Published>,
     fresh: Option<Published>,
 ) -> Resolution {
-    match (marker, oldest) {
+    match (marker, first) {
         (Some(Marker { position, note: Some(note) }), _) => {
             let published = Published { epoch: note.epoch, position: *position };
             if published > stored && !note.confirmed {
@@ -79,8 +90,7 @@ pub fn resolve(
         }
         // A range leaves the outbox only after it was published: nothing is left to publish.
         (_, None) => Resolution::From(stored),
-        (_, Some(oldest)) => {
-            let first = Published { epoch: oldest.epoch, position: oldest.start };
+        (_, Some(first)) => {
             // What is there was stored under the present claim, and nobody has published any of it yet.
             if fresh.is_some_and(|fresh| fresh <= first) {
                 Resolution::From(first)
@@ -102,8 +112,6 @@ pub fn resolve_found(found: Option<Published>, first: Published, stored: Publish
 
 #[cfg(test)]
 mod tests {
-    use chrono::DateTime;
-
     use super::*;
 
     fn at(epoch: i64, position: i64) -> Published {
@@ -114,21 +122,9 @@ mod tests {
         Marker { position: Position(position), note: Some(MarkerNote { epoch, confirmed }) }
     }
 
-    fn range(epoch: i64, start: i64) -> OutboxRange {
-        OutboxRange {
-            epoch,
-            start: Position(start),
-            end: Position(start + 10),
-            records: Vec::new(),
-            bytes: 0,
-            stored_at: DateTime::UNIX_EPOCH,
-        }
-    }
-
     #[test]
     fn our_own_offset_is_where_it_goes_on() {
-        let oldest = range(1, 50);
-        assert_eq!(resolve(Some(&marker(1, 60, false)), at(1, 90), Some(&oldest), None), Resolution::From(at(1, 60)));
+        assert_eq!(resolve(Some(&marker(1, 60, false)), at(1, 90), Some(at(1, 50)), None), Resolution::From(at(1, 60)));
         assert_eq!(resolve(Some(&marker(1, 90, false)), at(1, 90), None, None), Resolution::From(at(1, 90)));
         assert_eq!(resolve(Some(&marker(1, 900, false)), at(2, 10), None, None), Resolution::From(at(1, 900)));
     }
@@ -136,7 +132,7 @@ mod tests {
     #[test]
     fn an_offset_ahead_of_the_store_needs_an_operator_unless_one_confirmed_it() {
         let ahead = Resolution::Ahead { published: at(1, 95), stored: at(1, 90) };
-        assert_eq!(resolve(Some(&marker(1, 95, false)), at(1, 90), Some(&range(1, 80)), None), ahead);
+        assert_eq!(resolve(Some(&marker(1, 95, false)), at(1, 90), Some(at(1, 80)), None), ahead);
         assert_eq!(resolve(Some(&marker(1, 95, true)), at(1, 90), None, None), Resolution::From(at(1, 95)));
         assert_eq!(resolve_found(Some(at(1, 95)), at(1, 80), at(1, 90)), ahead);
     }
@@ -147,10 +143,10 @@ mod tests {
         for missing in [None, Some(&foreign)] {
             assert_eq!(resolve(missing, at(1, 90), None, None), Resolution::From(at(1, 90)));
             let search = Resolution::Search { first: at(1, 80) };
-            assert_eq!(resolve(missing, at(1, 90), Some(&range(1, 80)), None), search);
-            assert_eq!(resolve(missing, at(1, 90), Some(&range(1, 80)), Some(at(1, 85))), search);
+            assert_eq!(resolve(missing, at(1, 90), Some(at(1, 80)), None), search);
+            assert_eq!(resolve(missing, at(1, 90), Some(at(1, 80)), Some(at(1, 85))), search);
             let from = Resolution::From(at(1, 80));
-            assert_eq!(resolve(missing, at(1, 90), Some(&range(1, 80)), Some(at(1, 80))), from);
+            assert_eq!(resolve(missing, at(1, 90), Some(at(1, 80)), Some(at(1, 80))), from);
         }
         assert_eq!(resolve_found(None, at(1, 80), at(1, 90)), Resolution::From(at(1, 80)));
         assert_eq!(resolve_found(Some(at(1, 85)), at(1, 80), at(1, 90)), Resolution::From(at(1, 85)));

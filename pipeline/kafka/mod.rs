@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod client;
+pub mod offsets;
 pub mod peek;
 pub mod produce;
 pub mod subscribe;

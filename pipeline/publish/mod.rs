@@ -30,8 +30,10 @@ use crate::{
     crash::crash_point,
     domain::{
         checkpoint::PartitionKey,
+        decision::PublishedDecision,
         live::{OutboxRange, Published},
         publication::{Marker, MarkerNote, Resolution, StoredState, resolve, resolve_found},
+        standing::Publication,
     },
     source::{Lease, Record, Sink},
     telemetry::metrics as names,
@@ -263,16 +265,16 @@ impl Publisher {
         {
             gauge(names::UNPUBLISHED_AGE_SECONDS, key, seconds_since(oldest.stored_at));
         }
-        let resolution = match resolve(marker.as_ref(), stored, oldest.first(), fresh) {
+        let resolution = match resolve(marker.as_ref(), stored, oldest.first().map(OutboxRange::begins), fresh) {
             Resolution::Search { first } => {
                 let since = oldest.first().map_or_else(Utc::now, |range| range.stored_at);
                 let found = match session.newest(since)? {
                     Newest::Found(published) => Some(published),
                     Newest::Nothing => None,
                     Newest::Unknown => bail!(
-                        "how far {key} is published cannot be found out: the group's offset is not albertine's, and the live topic no longer has all records since {since}; see with `albertine position show {stream}`, and decide with `albertine position set {stream} --partition {partition} --published stored` (what the outbox holds was published) or `--published outbox` (it was not)",
+                        "how far {key} is published cannot be found out: the group's offset is not albertine's, and the live topic no longer has all records since {since}; see with `albertine position show {stream}`, and decide with {advice}",
                         stream = key.stream,
-                        partition = key.partition
+                        advice = PublishedDecision::advice(Publication::Unknown { first }, key)
                     ),
                 };
                 tracing::warn!(place = %key, found = ?found, "the group's offset was deleted or overwritten; the live topic tells how far it was published");
@@ -283,9 +285,8 @@ impl Publisher {
         match resolution {
             Resolution::From(published) => Ok(published),
             Resolution::Ahead { published, stored } => Err(anyhow!(
-                "{key} is published up to {published}, but stored only up to {stored}: the database was restored from an older state, or the group's offset was moved; nothing more of this partition is published until you decide: `albertine position set {stream} --partition {partition} --published keep` (what is stored again up to there is not published again) or `--published stored` (it is published again)",
-                stream = key.stream,
-                partition = key.partition
+                "{key} is published up to {published}, but stored only up to {stored}: the database was restored from an older state, or the group's offset was moved; nothing more of this partition is published until you decide: {advice}",
+                advice = PublishedDecision::advice(Publication::Ahead { published, stored }, key)
             )),
             Resolution::Search { .. } => Err(anyhow!("a search led to another one, which is a bug")),
         }

@@ -10,6 +10,7 @@
 //!   [`LabelStore::observe`] tells what happened.
 
 pub mod claims;
+pub mod inspect;
 pub mod labels;
 pub mod outbox;
 pub mod postgres;

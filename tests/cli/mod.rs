@@ -5,6 +5,7 @@ mod classify;
 mod database;
 mod pipes;
 mod secrets;
+mod status;
 mod stream;
 mod tail;
 mod usage;

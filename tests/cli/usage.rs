@@ -31,6 +31,7 @@ fn a_wrong_configuration_ends_with_78_whatever_the_command() {
     let commands: [&[&str]; 7] = [
         &["check"],
         &["run"],
+        &["status"],
         &["database", "migrate"],
         &["classify", "--model", "albert-sentiment"],
         &["stream", "produce", "reviews", "-"],
@@ -48,8 +49,8 @@ fn a_wrong_configuration_ends_with_78_whatever_the_command() {
 fn commands_that_work_on_streams_demand_one_and_others_do_not() {
     let (others, _) = CONFIG.split_once("[streams.").unwrap();
     let without = Setup::with_config(others);
-    let demanding: [&[&str]; 4] =
-        [&["check"], &["run"], &["stream", "produce", "reviews", "-"], &["stream", "peek", "reviews"]];
+    let demanding: [&[&str]; 5] =
+        [&["check"], &["run"], &["status"], &["stream", "produce", "reviews", "-"], &["stream", "peek", "reviews"]];
     for command in demanding {
         let answer = without.run(command, "").expect(CONFIGURATION);
         answer.says("`streams`: there is none: add `[streams.NAME]` with a topic, models and fields");
@@ -104,10 +105,11 @@ fn every_command_has_a_help_that_says_what_it_does() {
         "database",
         "database migrate",
         "run",
-        "stream",
+        "status",
         "stream peek",
         "stream produce",
         "stream tail",
+        "stream",
     ];
     assert_eq!(seen, expected);
 }
@@ -115,7 +117,7 @@ fn every_command_has_a_help_that_says_what_it_does() {
 #[test]
 fn help_shows_examples_where_a_command_takes_files_or_filters() {
     let setup = Setup::new();
-    for command in [&[] as &[&str], &["classify"], &["stream", "produce"], &["stream", "tail"]] {
+    for command in [&[] as &[&str], &["classify"], &["status"], &["stream", "produce"], &["stream", "tail"]] {
         setup.run(command.iter().chain(&["--help"]), "").expect(DONE).prints("Examples:\n  ");
     }
 }

@@ -5,6 +5,7 @@
 //! sent without membership in the group (KIP-447 checks members only where one is named), so a rebalance cannot
 //! abort them.
 
+pub mod group;
 mod newest;
 pub mod topics;
 
@@ -15,9 +16,9 @@ use std::{
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
+use group::Group;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata},
     error::KafkaError,
     message::{Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer},
@@ -30,7 +31,7 @@ use crate::{
     domain::{
         checkpoint::{PartitionKey, Position},
         live::{Destination, HeaderValue, Headers, LiveRecord, OutboxRange, Published},
-        publication::{Marker, MarkerNote},
+        publication::{GroupOffset, Marker, MarkerNote},
     },
     kafka::{
         client::{ClientLog, client_config},
@@ -64,27 +65,20 @@ pub struct KafkaLiveTopic {
     group: Arc<Group>,
 }
 
-/// The group's offsets, asked and named without ever joining it.
-struct Group {
-    consumer: BaseConsumer<ClientLog>,
-    metadata: ConsumerGroupMetadata,
-}
-
 impl KafkaLiveTopic {
     /// # Errors
     /// Where a client setting is wrong.
     pub fn new(config: KafkaLiveConfig) -> Result<Self, KafkaError> {
-        let mut settings = client_config(&config.client, &[]);
-        settings
-            .set("group.id", &config.group)
-            .set("enable.auto.commit", "false")
-            // Without it the offsets of an open transaction would be read as if they were committed.
-            .set("isolation.level", "read_committed");
-        let consumer: BaseConsumer<ClientLog> = settings.create_with_context(ClientLog::default())?;
-        let metadata = consumer
-            .group_metadata()
-            .ok_or_else(|| KafkaError::ClientCreation("a consumer with a group.id has no group metadata".to_owned()))?;
-        Ok(Self { config: Arc::new(config), group: Arc::new(Group { consumer, metadata }) })
+        let group = Group::new(&config.client, &config.group)?;
+        Ok(Self { config: Arc::new(config), group: Arc::new(group) })
+    }
+
+    /// The newest position of a partition among the live records since `since`; needs no session and ends none.
+    ///
+    /// # Errors
+    /// Where the broker does not answer.
+    pub fn newest(&self, key: &PartitionKey, since: DateTime<Utc>) -> anyhow::Result<Newest> {
+        newest::newest(&self.config, key, since)
     }
 
     /// Whether this user may write in transactions whose ids begin with the group's name. Uses an id of its own, so
@@ -202,7 +196,7 @@ impl KafkaSession {
             .context("the offset that was just added is gone")?
             .set_metadata(metadata);
         self.producer
-            .send_offsets_to_transaction(&offsets, &self.group.metadata, CALL_TIMEOUT)
+            .send_offsets_to_transaction(&offsets, self.group.metadata(), CALL_TIMEOUT)
             .context("cannot add the group's offset to the transaction")?;
         crash_point("after-offsets");
         self.producer.commit_transaction(CALL_TIMEOUT).context("cannot commit the transaction")
@@ -211,21 +205,7 @@ impl KafkaSession {
 
 impl LiveSession for KafkaSession {
     fn marker(&mut self) -> anyhow::Result<Option<Marker>> {
-        let mut wanted = TopicPartitionList::new();
-        wanted.add_partition(&self.key.topic, self.key.partition);
-        let committed = self
-            .group
-            .consumer
-            .committed_offsets(wanted, CALL_TIMEOUT)
-            .with_context(|| format!("cannot read the offset of group `{}`", self.config.group))?;
-        let element = committed
-            .find_partition(&self.key.topic, self.key.partition)
-            .context("the broker left out the partition it was asked for")?;
-        element.error()?;
-        Ok(match element.offset() {
-            Offset::Offset(offset) => Some(Marker::of(Position(offset), element.metadata())),
-            _ => None,
-        })
+        Ok(self.group.offset(&self.key)?.as_ref().map(GroupOffset::marker))
     }
 
     fn newest(&mut self, since: DateTime<Utc>) -> anyhow::Result<Newest> {

@@ -1,0 +1,139 @@
+//! Reads where the partitions of a stream stand, from Kafka and Postgres, for the commands that show and move
+//! positions. Works while workers run and while none does: it joins no group, opens no session and claims nothing.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    config::resolved::{Config, StreamConfig},
+    domain::{
+        checkpoint::PartitionKey,
+        live::Published,
+        standing::{Standing, StoreStanding},
+    },
+    kafka::offsets::TopicOffsets,
+    publish::kafka::group::Group,
+    source::kafka::{self, SourceError},
+    storage::postgres::{Postgres, PostgresConfig},
+};
+
+/// How long a server may take to answer first: an operator is waiting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections of a command: it asks one question after the other.
+const CONNECTIONS_MAX: u32 = 2;
+
+/// A stream as it stands.
+#[derive(Debug)]
+pub struct StreamStanding {
+    pub name: Arc<str>,
+    pub topic: Arc<str>,
+    pub group: String,
+    /// Members of the group: workers that run.
+    pub workers: usize,
+    pub topic_exists: bool,
+    /// By partition.
+    pub partitions: Vec<Standing>,
+}
+
+/// See the module.
+pub struct Inspector<'a> {
+    pub config: &'a Config,
+    pub store: Postgres,
+    pub runtime: tokio::runtime::Runtime,
+}
+
+impl<'a> Inspector<'a> {
+    /// Connects to Postgres, and checks that the schema is this program's. `statement_timeout` replaces the
+    /// configured one.
+    ///
+    /// # Errors
+    /// Where Postgres cannot be reached or the schema is another.
+    pub fn connect(
+        config: &'a Config,
+        runtime: tokio::runtime::Runtime,
+        statement_timeout: Option<Duration>,
+    ) -> anyhow::Result<Self> {
+        let postgres = PostgresConfig {
+            connect_timeout: CONNECT_TIMEOUT.min(config.postgres.connect_timeout),
+            connections_max: CONNECTIONS_MAX,
+            statement_timeout: statement_timeout.unwrap_or(config.postgres.statement_timeout),
+            ..config.postgres.clone()
+        };
+        let store = runtime.block_on(async {
+            let store = Postgres::connect(&postgres).await?;
+            store.check_migrated(&postgres.schema).await?;
+            anyhow::Ok(store)
+        })?;
+        Ok(Self { config, store, runtime })
+    }
+
+    /// Where each partition stands that the topic has or the store knows.
+    ///
+    /// # Errors
+    /// Where Kafka or Postgres does not answer; a missing topic is no error.
+    pub fn stream(&self, stream: &StreamConfig) -> anyhow::Result<StreamStanding> {
+        let client = &self.config.kafka.client;
+        let count = match kafka::probe(client, &stream.name, &stream.topic) {
+            Ok(count) => count,
+            Err(SourceError::TopicMissing { .. }) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        let group = Group::new(client, &stream.group)?;
+        // In this order: what is published was stored before, and what is stored was in the topic before.
+        let mut offsets = BTreeMap::new();
+        for partition in self.partitions(stream, count)? {
+            let offset = group.offset(&key(stream, partition))?;
+            offsets.insert(partition, offset);
+        }
+        let published: Vec<(i32, Published)> = offsets
+            .iter()
+            .filter_map(|(partition, offset)| {
+                let marker = offset.as_ref()?.marker();
+                Some((*partition, Published { epoch: marker.note?.epoch, position: marker.position }))
+            })
+            .collect();
+        let mut stored = self.runtime.block_on(self.store.standings(&stream.name, &stream.topic, &published))?;
+        let topic = TopicOffsets::new(client, &stream.topic)?;
+        let topic_id = topic.topic_id()?;
+        let extents = topic.extents(count)?;
+        let partitions = offsets.into_iter().map(|(partition, offset)| Standing {
+            key: key(stream, partition),
+            live: stream.live.is_some(),
+            topic_id: topic_id.clone(),
+            topic: extents.get(&partition).copied(),
+            offset,
+            store: stored.remove(&partition).unwrap_or_default(),
+        });
+        Ok(StreamStanding {
+            name: stream.name.clone(),
+            topic: stream.topic.clone(),
+            group: stream.group.clone(),
+            workers: group.members()?,
+            topic_exists: count > 0,
+            partitions: partitions.collect(),
+        })
+    }
+
+    /// What the store would count as unpublished if these positions were the published ones.
+    ///
+    /// # Errors
+    /// Where Postgres does not answer.
+    pub fn stored(
+        &self,
+        stream: &StreamConfig,
+        published: &[(i32, Published)],
+    ) -> anyhow::Result<BTreeMap<i32, StoreStanding>> {
+        Ok(self.runtime.block_on(self.store.standings(&stream.name, &stream.topic, published))?)
+    }
+
+    /// Those of the topic, and those that the store knows beside them.
+    fn partitions(&self, stream: &StreamConfig, count: i32) -> anyhow::Result<std::collections::BTreeSet<i32>> {
+        let known = self.stored(stream, &[])?;
+        Ok((0..count).chain(known.into_keys()).collect())
+    }
+}
+
+/// A partition of a stream's topic.
+pub fn key(stream: &StreamConfig, partition: i32) -> PartitionKey {
+    PartitionKey { stream: stream.name.clone(), topic: stream.topic.clone(), partition }
+}
