@@ -4,10 +4,18 @@
 //! while it is, results pile up and make the next batch larger: batches grow with the load and a lone
 //! record waits for nothing. It never blocks on the source or the engine.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::Utc;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{self, MissedTickBehavior},
+};
 
 use super::{
     Event,
@@ -28,6 +36,10 @@ use crate::{
 
 /// Events taken from the queue at once. Only saves wake-ups.
 const EVENTS_AT_ONCE: usize = 1024;
+
+/// How often the claims of idle partitions are looked at: a partition with work finds out by storing. Shorter asks
+/// Postgres more often; longer, an idle stream follows an operator who moved its position later.
+const CLAIM_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How a stream's labels are stored.
 #[derive(Debug, Clone)]
@@ -56,7 +68,16 @@ pub struct Committer<S> {
     events: mpsc::Receiver<Event>,
     partitions: HashMap<i32, Partition>,
     under_way: JoinSet<Report>,
+    checks: JoinSet<Vec<Unlike>>,
     draining: bool,
+}
+
+/// An idle partition whose checkpoint is not as this worker left it.
+struct Unlike {
+    lease: Arc<Lease>,
+    /// Where this worker had left it.
+    left: Position,
+    is_owner: bool,
 }
 
 struct Partition {
@@ -64,6 +85,13 @@ struct Partition {
     tracker: Tracker<Finished>,
     position: Position,
     storing: bool,
+}
+
+impl Partition {
+    /// Everything that arrived is stored.
+    fn is_idle(&self) -> bool {
+        self.tracker.is_empty() && !self.storing
+    }
 }
 
 /// A batch that ended.
@@ -89,7 +117,15 @@ struct Summary {
 
 impl<S: LabelStore> Committer<S> {
     pub fn new(store: Arc<S>, config: CommitterConfig, events: mpsc::Receiver<Event>) -> Self {
-        Self { store, config, events, partitions: HashMap::new(), under_way: JoinSet::new(), draining: false }
+        Self {
+            store,
+            config,
+            events,
+            partitions: HashMap::new(),
+            under_way: JoinSet::new(),
+            checks: JoinSet::new(),
+            draining: false,
+        }
     }
 
     /// Runs until it is drained, or everyone who could send an event is gone.
@@ -98,11 +134,11 @@ impl<S: LabelStore> Committer<S> {
     /// [`CommitterError`] where an operator has to act.
     pub async fn run(mut self) -> Result<(), CommitterError> {
         let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
+        let mut check_due = time::interval_at(time::Instant::now() + CLAIM_CHECK_INTERVAL, CLAIM_CHECK_INTERVAL);
+        check_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.start_batches();
-            if self.draining
-                && self.partitions.values().all(|partition| partition.tracker.is_empty() && !partition.storing)
-            {
+            if self.draining && self.partitions.values().all(Partition::is_idle) {
                 return Ok(());
             }
             tokio::select! {
@@ -116,6 +152,11 @@ impl<S: LabelStore> Committer<S> {
                 }
                 Some(report) = self.under_way.join_next() => match report {
                     Ok(report) => self.settle(report)?,
+                    Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+                },
+                _ = check_due.tick(), if self.checks.is_empty() => self.check_claims(),
+                Some(unlike) = self.checks.join_next() => match unlike {
+                    Ok(unlike) => unlike.iter().for_each(|unlike| self.follow(unlike)),
                     Err(panic) => std::panic::resume_unwind(panic.into_panic()),
                 },
             }
@@ -205,6 +246,39 @@ impl<S: LabelStore> Committer<S> {
             }
         }
         Ok(())
+    }
+
+    /// Compares the checkpoints of idle partitions with where this worker left them.
+    fn check_claims(&mut self) {
+        let idle: Vec<(Arc<Lease>, Position)> = self
+            .partitions
+            .values()
+            .filter(|partition| partition.is_idle())
+            .map(|partition| (Arc::clone(&partition.lease), partition.position))
+            .collect();
+        let store = Arc::clone(&self.store);
+        self.checks.spawn(async move {
+            let mut unlike = Vec::new();
+            for (lease, left) in idle {
+                // A store that does not answer is noticed by whoever has something to store.
+                let Ok(observed) = store.observe(&lease.claim.key).await else { break };
+                let is_owner = observed.is_some_and(|observed| observed.owner == Some(lease.claim.owner));
+                if !is_owner || observed.is_some_and(|observed| observed.position != left) {
+                    unlike.push(Unlike { lease, left, is_owner });
+                }
+            }
+            unlike
+        });
+    }
+
+    /// Gives a partition up whose checkpoint somebody moved or claimed, unless this worker itself moved it since.
+    fn follow(&mut self, unlike: &Unlike) {
+        let Unlike { lease, left, is_owner } = unlike;
+        let is_as_left = |partition: &mut Partition| partition.is_idle() && partition.position == *left;
+        if self.of(lease).is_some_and(|partition| !is_owner || is_as_left(partition)) {
+            tracing::warn!(place = %lease.claim.key, "the checkpoint of an idle partition was moved or claimed by somebody else; giving it up");
+            self.give_up(lease);
+        }
     }
 
     /// The source claims the partition again, if it is still assigned to it.
@@ -342,5 +416,19 @@ mod tests {
         run(&store, events).await.unwrap();
         assert!(lease.is_lost());
         assert_eq!(store.offsets(), Vec::<i64>::new());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_partition_whose_checkpoint_was_moved_is_given_up() {
+        let (store, lease) = (FakeStore::new(OWNER, 0, Vec::new()), lease(0));
+        let (sender, receiver) = mpsc::channel(1);
+        let committer = tokio::spawn(Committer::new(Arc::clone(&store), CONFIG, receiver).run());
+        sender.send(Event::Assigned(Arc::clone(&lease))).await.unwrap();
+        time::sleep(CLAIM_CHECK_INTERVAL * 3).await;
+        assert!(lease.is_held(), "nobody has moved anything");
+        store.checkpoint.lock().unwrap().position = Position(7);
+        time::sleep(CLAIM_CHECK_INTERVAL * 2).await;
+        assert!(lease.is_lost());
+        sender.send(Event::Drain).await.unwrap();
+        committer.await.unwrap().unwrap();
     }
 }
