@@ -24,7 +24,7 @@ impl std::fmt::Display for PartitionKey {
 
 /// The next offset to read: everything below it is done. Offsets have gaps (compaction, transaction
 /// markers), so the record at a position need not exist.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Position(pub i64);
 
 impl Position {

@@ -15,7 +15,8 @@ use super::{
 /// How far a partition is published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishedDecision {
-    /// All that is stored.
+    /// All that is stored; of a partition that is published ahead of the store all that was stored when that was
+    /// found.
     Stored,
     /// Nothing of what the outbox holds.
     Outbox,
@@ -88,10 +89,14 @@ impl PublishedDecision {
         let first = standing.store.outbox.map(|outbox| outbox.first);
         let commitment = |at: Published, confirmed: bool| Commitment {
             position: at.position,
-            note: MarkerNote { epoch: at.epoch, confirmed },
+            note: MarkerNote { confirmed, ..MarkerNote::of_epoch(at.epoch) },
         };
         Ok(match self {
-            Self::Stored => commitment(stored, false),
+            Self::Stored => match standing.publication() {
+                // What was stored since then is in the outbox, and nobody has published it.
+                Publication::Ahead { stored: then, .. } => commitment(then, false),
+                _ => commitment(stored, false),
+            },
             Self::Outbox => commitment(first.ok_or_else(|| DecisionError::EmptyOutbox(key()))?, false),
             Self::Keep => {
                 let offset = standing.offset.as_ref().ok_or_else(|| DecisionError::NothingToKeep(key()))?;

@@ -50,7 +50,7 @@ pub struct LivePosition {
 
 /// How far a partition is published. Ordered: an epoch begins where the one before ended, whatever its
 /// offsets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, serde::Deserialize)]
 pub struct Published {
     pub epoch: i64,
     /// Everything below is published.

@@ -18,6 +18,17 @@ pub struct MarkerNote {
     /// An operator said that the offset is right although the store stands before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub confirmed: bool,
+    /// The offset was found ahead of the store, which stood here, and nobody has decided yet. Kept with the offset
+    /// since the store goes on meanwhile, and what is ahead of it now would pass for published later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead_of: Option<Published>,
+}
+
+impl MarkerNote {
+    /// An offset that needs no further word.
+    pub fn of_epoch(epoch: i64) -> Self {
+        Self { epoch, confirmed: false, ahead_of: None }
+    }
 }
 
 /// The group's committed offset of a partition.
@@ -82,10 +93,10 @@ pub fn resolve(
     match (marker, first) {
         (Some(Marker { position, note: Some(note) }), _) => {
             let published = Published { epoch: note.epoch, position: *position };
-            if published > stored && !note.confirmed {
-                Resolution::Ahead { published, stored }
-            } else {
-                Resolution::From(published)
+            match note.ahead_of {
+                Some(stored) => Resolution::Ahead { published, stored },
+                None if published > stored && !note.confirmed => Resolution::Ahead { published, stored },
+                None => Resolution::From(published),
             }
         }
         // A range leaves the outbox only after it was published: nothing is left to publish.
@@ -119,7 +130,7 @@ mod tests {
     }
 
     fn marker(epoch: i64, position: i64, confirmed: bool) -> Marker {
-        Marker { position: Position(position), note: Some(MarkerNote { epoch, confirmed }) }
+        Marker { position: Position(position), note: Some(MarkerNote { confirmed, ..MarkerNote::of_epoch(epoch) }) }
     }
 
     #[test]
@@ -135,6 +146,14 @@ mod tests {
         assert_eq!(resolve(Some(&marker(1, 95, false)), at(1, 90), Some(at(1, 80)), None), ahead);
         assert_eq!(resolve(Some(&marker(1, 95, true)), at(1, 90), None, None), Resolution::From(at(1, 95)));
         assert_eq!(resolve_found(Some(at(1, 95)), at(1, 80), at(1, 90)), ahead);
+    }
+
+    #[test]
+    fn an_offset_that_was_found_ahead_stays_so_however_far_the_store_goes_on() {
+        let note = MarkerNote { ahead_of: Some(at(1, 90)), ..MarkerNote::of_epoch(1) };
+        let undecided = Marker { position: Position(95), note: Some(note) };
+        let ahead = Resolution::Ahead { published: at(1, 95), stored: at(1, 90) };
+        assert_eq!(resolve(Some(&undecided), at(1, 99), Some(at(1, 90)), None), ahead);
     }
 
     #[test]
@@ -155,9 +174,14 @@ mod tests {
 
     #[test]
     fn a_note_reads_back_and_nothing_else_does() {
-        let note = MarkerNote { epoch: 3, confirmed: true };
-        let written = serde_json::to_string(&note).unwrap();
-        assert_eq!(Marker::of(Position(1), &written).note, Some(note));
+        let plain = MarkerNote::of_epoch(3);
+        let confirmed = MarkerNote { confirmed: true, ..plain.clone() };
+        let undecided = MarkerNote { ahead_of: Some(at(3, 5)), ..plain.clone() };
+        assert_eq!(serde_json::to_string(&plain).unwrap(), r#"{"epoch":3}"#);
+        for note in [plain, confirmed, undecided] {
+            let written = serde_json::to_string(&note).unwrap();
+            assert_eq!(Marker::of(Position(1), &written).note, Some(note));
+        }
         for foreign in ["", "x", "{}", "3"] {
             assert_eq!(Marker::of(Position(1), foreign).note, None, "{foreign}");
         }

@@ -29,7 +29,7 @@ use chrono::{DateTime, Utc};
 use crate::{
     crash::crash_point,
     domain::{
-        checkpoint::PartitionKey,
+        checkpoint::{PartitionKey, Position},
         decision::PublishedDecision,
         live::{OutboxRange, Published},
         publication::{Marker, MarkerNote, Resolution, StoredState, resolve, resolve_found},
@@ -95,6 +95,11 @@ pub trait LiveSession {
     /// # Errors
     /// Where the broker does not answer.
     fn marker(&mut self) -> anyhow::Result<Option<Marker>>;
+    /// Commits a position with a note, and nothing else.
+    ///
+    /// # Errors
+    /// Where the broker does not answer or refuses.
+    fn mark(&mut self, position: Position, note: &MarkerNote) -> anyhow::Result<()>;
     /// The newest position of the partition among the live records written since `since`.
     ///
     /// # Errors
@@ -117,6 +122,19 @@ pub enum Newest {
     Nothing,
     /// Records of that time may have been deleted already.
     Unknown,
+}
+
+/// Before everything that is ever stored.
+const NOTHING: Published = Published { epoch: i64::MIN, position: Position(i64::MIN) };
+
+/// What a lease began with, as long as it matters.
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    /// Where the store stood when the partition was claimed, until the first starting point is found. The store goes
+    /// on before that is, and must not catch up with an offset that is ahead of it.
+    claimed: Option<Published>,
+    /// Where the partition began, as long as nothing of it can have been published.
+    fresh: Option<Published>,
 }
 
 /// Publishes the partitions of one stream.
@@ -144,16 +162,22 @@ impl Publisher {
     pub fn run(&self, lease: &Lease) {
         lease.publish_here();
         let claim = &lease.claim;
-        let mut fresh = claim.is_fresh.then_some(Published { epoch: claim.epoch, position: claim.position });
+        let claimed = Published { epoch: claim.epoch, position: claim.position };
+        let mut start = Start { claimed: Some(claimed), fresh: claim.is_fresh.then_some(claimed) };
         let mut delays = delays();
         while lease.is_held() {
             let opened = Instant::now();
-            let Err(error) = self.publish_until_failure(lease, &mut fresh) else { break };
+            let Err(error) = self.publish_until_failure(lease, &mut start) else { break };
             if opened.elapsed() > RETRY_DELAY_MAX * 2 {
                 delays = self::delays();
             }
             let delay = delays.next().unwrap_or(RETRY_DELAY_MAX);
             count(names::PUBLISH_FAILURES, &lease.claim.key, 1);
+            // Storing goes on, but only until the outbox is full.
+            if let Ok(bytes) = self.outbox.unpublished_bytes(&claim.key, NOTHING) {
+                lease.unpublished(bytes);
+                gauge(names::UNPUBLISHED_BYTES, &claim.key, bytes as f64);
+            }
             tracing::warn!(place = %lease.claim.key, error = format!("{error:#}"), retry_in_ms = delay.as_millis(), "publishing failed; going on from the outbox");
             thread::park_timeout(delay);
         }
@@ -161,8 +185,7 @@ impl Publisher {
         gauge(names::UNPUBLISHED_AGE_SECONDS, &lease.claim.key, 0.0);
     }
 
-    /// `fresh` is where the partition began, as long as nothing of it can have been published.
-    fn publish_until_failure(&self, lease: &Lease, fresh: &mut Option<Published>) -> anyhow::Result<()> {
+    fn publish_until_failure(&self, lease: &Lease, start: &mut Start) -> anyhow::Result<()> {
         let key = &lease.claim.key;
         // A worker that lost its claim must not fence the one that has it.
         if self.outbox.state(key)?.owner != Some(lease.claim.owner) {
@@ -170,7 +193,8 @@ impl Publisher {
             return Ok(());
         }
         let mut session = self.topic.open(key)?;
-        let mut published = self.starting_point(session.as_mut(), key, *fresh)?;
+        let mut published = self.starting_point(session.as_mut(), key, *start)?;
+        start.claimed = None;
         lease.published(published.position, self.outbox.unpublished_bytes(key, published)?);
         tracing::info!(place = %key, %published, "publishing");
         let mut deleted_at = Instant::now();
@@ -185,7 +209,7 @@ impl Publisher {
             }
             let stored = Published { epoch: lease.claim.epoch, position: lease.stored_position() };
             if published < stored {
-                published = self.publish_more(session.as_mut(), lease, published, stored, fresh)?;
+                published = self.publish_more(session.as_mut(), lease, published, stored, start)?;
                 deletable = true;
             } else if self.is_finishing() {
                 break;
@@ -203,7 +227,7 @@ impl Publisher {
         lease: &Lease,
         published: Published,
         stored: Published,
-        fresh: &mut Option<Published>,
+        start: &mut Start,
     ) -> anyhow::Result<Published> {
         let ranges = self.outbox.ranges(&lease.claim.key, Some(published), self.transaction_bytes_max)?;
         let Some(last) = ranges.last() else {
@@ -211,8 +235,8 @@ impl Publisher {
             lease.published(stored.position, 0);
             return Ok(stored);
         };
-        *fresh = None;
-        self.publish(session, lease, &ranges, published, &MarkerNote { epoch: last.epoch, confirmed: false })?;
+        start.fresh = None;
+        self.publish(session, lease, &ranges, published, &MarkerNote::of_epoch(last.epoch))?;
         Ok(last.published())
     }
 
@@ -255,17 +279,21 @@ impl Publisher {
         &self,
         session: &mut dyn LiveSession,
         key: &PartitionKey,
-        fresh: Option<Published>,
+        start: Start,
     ) -> anyhow::Result<Published> {
         let marker = session.marker()?;
-        let StoredState { stored, .. } = self.outbox.state(key)?;
+        let stored = match start.claimed {
+            Some(claimed) => claimed,
+            None => self.outbox.state(key)?.stored,
+        };
         let oldest = self.outbox.ranges(key, None, 1)?;
         if let Some(oldest) =
             oldest.first().filter(|oldest| marker.as_ref().is_none_or(|marker| oldest.end > marker.position))
         {
             gauge(names::UNPUBLISHED_AGE_SECONDS, key, seconds_since(oldest.stored_at));
         }
-        let resolution = match resolve(marker.as_ref(), stored, oldest.first().map(OutboxRange::begins), fresh) {
+        let first = oldest.first().map(OutboxRange::begins);
+        let resolution = match resolve(marker.as_ref(), stored, first, start.fresh) {
             Resolution::Search { first } => {
                 let since = oldest.first().map_or_else(Utc::now, |range| range.stored_at);
                 let found = match session.newest(since)? {
@@ -284,10 +312,16 @@ impl Publisher {
         };
         match resolution {
             Resolution::From(published) => Ok(published),
-            Resolution::Ahead { published, stored } => Err(anyhow!(
-                "{key} is published up to {published}, but stored only up to {stored}: the database was restored from an older state, or the group's offset was moved; nothing more of this partition is published until you decide: {advice}",
-                advice = PublishedDecision::advice(Publication::Ahead { published, stored }, key)
-            )),
+            Resolution::Ahead { published, stored } => {
+                let note = MarkerNote { ahead_of: Some(stored), ..MarkerNote::of_epoch(published.epoch) };
+                if marker.and_then(|marker| marker.note).as_ref() != Some(&note) {
+                    session.mark(published.position, &note)?;
+                }
+                Err(anyhow!(
+                    "{key} is published up to {published}, but stored only up to {stored}: the database was restored from an older state, or the group's offset was moved; nothing more of this partition is published until you decide: {advice}",
+                    advice = PublishedDecision::advice(Publication::Ahead { published, stored }, key)
+                ))
+            }
             Resolution::Search { .. } => Err(anyhow!("a search led to another one, which is a bug")),
         }
     }

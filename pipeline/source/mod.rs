@@ -85,6 +85,11 @@ impl Lease {
         self.unpublished_bytes.store(unpublished_bytes, Ordering::Relaxed);
     }
 
+    /// What the outbox holds while nothing can be published.
+    pub fn unpublished(&self, bytes: usize) {
+        self.unpublished_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     pub fn published_position(&self) -> Position {
         Position(self.published.load(Ordering::Acquire))
     }

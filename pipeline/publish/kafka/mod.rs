@@ -208,6 +208,10 @@ impl LiveSession for KafkaSession {
         Ok(self.group.offset(&self.key)?.as_ref().map(GroupOffset::marker))
     }
 
+    fn mark(&mut self, position: Position, note: &MarkerNote) -> anyhow::Result<()> {
+        self.commit(position, note)
+    }
+
     fn newest(&mut self, since: DateTime<Utc>) -> anyhow::Result<Newest> {
         newest::newest(&self.config, &self.key, since)
     }
