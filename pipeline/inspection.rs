@@ -1,19 +1,28 @@
 //! Reads where the partitions of a stream stand, from Kafka and Postgres, for the commands that show and move
 //! positions. Works while workers run and while none does: it joins no group, opens no session and claims nothing.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     config::resolved::{Config, StreamConfig},
     domain::{
         checkpoint::PartitionKey,
         live::Published,
-        standing::{Standing, StoreStanding},
+        publication::{Resolution, resolve_found},
+        standing::{Publication, Standing, StoreStanding},
     },
     kafka::offsets::TopicOffsets,
-    publish::kafka::group::Group,
+    publish::{
+        Newest,
+        kafka::{KafkaLiveTopic, group::Group},
+    },
     source::kafka::{self, SourceError},
     storage::postgres::{Postgres, PostgresConfig},
+    topology,
 };
 
 /// How long a server may take to answer first: an operator is waiting.
@@ -114,6 +123,31 @@ impl<'a> Inspector<'a> {
         })
     }
 
+    /// How far a partition is published, with a look at the live topic where the group's offset does not tell: as
+    /// the publisher finds it out. [`Publication::Unknown`] is left only where that topic does not tell either.
+    ///
+    /// # Errors
+    /// Where Kafka does not answer.
+    pub fn publication(&self, stream: &StreamConfig, standing: &Standing) -> anyhow::Result<Publication> {
+        let publication = standing.publication();
+        let (Publication::Unknown { first }, Some(live), Some(outbox), Some(checkpoint)) =
+            (publication, &stream.live, standing.store.outbox, &standing.store.checkpoint)
+        else {
+            return Ok(publication);
+        };
+        let topic = KafkaLiveTopic::new(topology::live_config(self.config, stream, live))?;
+        let found = match topic.newest(&standing.key, outbox.first_stored_at)? {
+            Newest::Found(published) => Some(published),
+            Newest::Nothing => None,
+            Newest::Unknown => return Ok(publication),
+        };
+        Ok(match resolve_found(found, first, checkpoint.stored) {
+            Resolution::Ahead { published, stored } => Publication::Ahead { published, stored },
+            Resolution::From(published) => Publication::At(published),
+            Resolution::Search { first } => Publication::Unknown { first },
+        })
+    }
+
     /// What the store would count as unpublished if these positions were the published ones.
     ///
     /// # Errors
@@ -127,7 +161,7 @@ impl<'a> Inspector<'a> {
     }
 
     /// Those of the topic, and those that the store knows beside them.
-    fn partitions(&self, stream: &StreamConfig, count: i32) -> anyhow::Result<std::collections::BTreeSet<i32>> {
+    fn partitions(&self, stream: &StreamConfig, count: i32) -> anyhow::Result<BTreeSet<i32>> {
         let known = self.stored(stream, &[])?;
         Ok((0..count).chain(known.into_keys()).collect())
     }

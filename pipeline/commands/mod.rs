@@ -6,6 +6,7 @@ mod check;
 mod classify;
 mod database;
 mod output;
+mod position;
 mod run;
 mod status;
 mod stream;
@@ -106,6 +107,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Show how far each stream is stored and published
     Status(status::StatusArgs),
+    /// Show and move the stored and published positions of a stream
+    Position(position::PositionArgs),
     /// Set up and change the database
     Database(database::DatabaseArgs),
     /// Label the texts of a file, without Kafka and Postgres
@@ -140,6 +143,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Run(args) => run::run(&cli.global, args),
         Command::Check(args) => check::run(&cli.global, &args),
         Command::Status(args) => status::run(&cli.global, &args),
+        Command::Position(args) => position::run(&cli.global, &args),
         Command::Database(args) => database::run(&cli.global, &args),
         Command::Classify(args) => classify::run(&cli.global, &args),
         Command::Stream(args) => stream::run(&cli.global, &args),

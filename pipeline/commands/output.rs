@@ -61,7 +61,7 @@ pub fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<Shown>>) -> Stri
             Shown::Number(number) => Cell::new(number).set_alignment(CellAlignment::Right),
         }));
     }
-    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    table.lines().fold(String::new(), |text, line| text + line.trim_end() + "\n")
 }
 
 /// Writes a JSON value on the standard output.

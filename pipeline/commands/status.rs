@@ -93,19 +93,20 @@ fn as_table(streams: &[StreamStanding]) -> String {
         "NOTE",
     ];
     let rows = streams.iter().flat_map(|stream| stream.partitions.iter().map(move |standing| row(stream, standing)));
-    let mut text = table(&HEADS, rows);
-    for stream in streams.iter().filter(|stream| !stream.topic_exists) {
-        text += &format!("stream `{}`: topic `{}` does not exist\n", stream.name, stream.topic);
-    }
+    let missing = streams
+        .iter()
+        .filter(|stream| !stream.topic_exists)
+        .map(|stream| format!("stream `{}`: topic `{}` does not exist\n", stream.name, stream.topic));
     let Totals { partitions, lag_stored, lag_published, unknown, unpublished_bytes, .. } = Totals::of(streams);
-    text += &format!(
-        "{partitions} partition(s): {lag_stored} record(s) to store, {lag_published} to publish, {} unpublished",
-        ByteSize(unpublished_bytes)
+    let unpublished = ByteSize(unpublished_bytes);
+    let left_out = match unknown {
+        0 => String::new(),
+        unknown => format!("; {unknown} partition(s) not counted in full, see NOTE"),
+    };
+    let totals = format!(
+        "{partitions} partition(s): {lag_stored} record(s) to store, {lag_published} to publish, {unpublished} unpublished{left_out}\n"
     );
-    if unknown > 0 {
-        text += &format!("; {unknown} partition(s) not counted in full, see NOTE");
-    }
-    text + "\n"
+    std::iter::once(table(&HEADS, rows)).chain(missing).chain([totals]).collect()
 }
 
 fn row(stream: &StreamStanding, standing: &Standing) -> Vec<Shown> {

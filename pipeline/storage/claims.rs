@@ -8,7 +8,10 @@ use super::{
     StoreError,
     postgres::{Postgres, store_error},
 };
-use crate::domain::checkpoint::{Claim, Observed, PartitionKey, Position, TopicStart};
+use crate::domain::{
+    checkpoint::{Claim, Observed, PartitionKey, Position, TopicStart},
+    live::Published,
+};
 
 impl Postgres {
     /// Partitions of a stream's topic that have a checkpoint, each with the id of the topic it belongs to.
@@ -109,6 +112,65 @@ impl Postgres {
                 is_fresh,
             })
             .collect())
+    }
+
+    /// Moves a checkpoint to where an operator wants reading to go on: in a new epoch and without an owner, so that
+    /// the worker that has the partition stores nothing more under its claim, and claims again. `topic_id` is that
+    /// of the topic that is there now; another one than the checkpoint's begins a new generation. Returns the new
+    /// checkpoint, or `None` where its epoch is not `epoch` any more: somebody else moved it.
+    ///
+    /// What is read again is not newer than what was stored of it: the running maximum of the timestamps goes back to
+    /// the least that a document has which was stored from there on. That is at least what it was there, so that no
+    /// later record is taken for an older one.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn move_checkpoint(
+        &self,
+        key: &PartitionKey,
+        epoch: i64,
+        to: Position,
+        topic_id: Option<&str>,
+    ) -> Result<Option<Published>, StoreError> {
+        let failed = || store_error("move the checkpoint");
+        // Not the sessions' own level: a worker that stores meanwhile must not fail the update.
+        let mut transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed())?;
+        let timestamp_ms_max: Option<i64> = sqlx::query_scalar(
+            "SELECT coalesce(min(documents.version[2]), min(checkpoints.timestamp_ms_max))
+             FROM checkpoints
+             LEFT JOIN documents ON documents.stream = checkpoints.stream
+                 AND documents.version[1] = generation AND documents.version[3] = partition
+                 AND documents.version[4] >= $4
+             WHERE checkpoints.stream = $1 AND topic = $2 AND partition = $3",
+        )
+        .bind(&*key.stream)
+        .bind(&*key.topic)
+        .bind(key.partition)
+        .bind(to.0)
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed())?;
+        let moved: Option<(i64, i64)> = sqlx::query_as(
+            "UPDATE checkpoints SET
+                 owner = NULL, epoch = epoch + 1, position = $5,
+                 timestamp_ms_max = least(timestamp_ms_max, $6),
+                 generation = generation + CASE WHEN topic_id <> $7 THEN 1 ELSE 0 END,
+                 topic_id = coalesce($7, topic_id)
+             WHERE stream = $1 AND topic = $2 AND partition = $3 AND epoch = $4
+             RETURNING epoch, position",
+        )
+        .bind(&*key.stream)
+        .bind(&*key.topic)
+        .bind(key.partition)
+        .bind(epoch)
+        .bind(to.0)
+        .bind(timestamp_ms_max)
+        .bind(topic_id)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(failed())?;
+        transaction.commit().await.map_err(failed())?;
+        Ok(moved.map(|(epoch, position)| Published { epoch, position: Position(position) }))
     }
 
     pub(super) async fn observe_checkpoint(&self, key: &PartitionKey) -> Result<Option<Observed>, StoreError> {

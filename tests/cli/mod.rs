@@ -4,6 +4,7 @@ mod check;
 mod classify;
 mod database;
 mod pipes;
+mod position;
 mod secrets;
 mod status;
 mod stream;

@@ -23,15 +23,22 @@ fn wrong_usage_ends_with_2_and_shows_how_it_is_right() {
         .expect(USAGE)
         .says("no stream `nothing` is configured; there is: reviews");
     setup.run(["stream", "produce", "nothing", "-"], "").expect(USAGE).says("there is: reviews");
+    setup.run(["position", "show", "nothing"], "").expect(USAGE).says("there is: reviews");
+    setup.run(["position", "set", "reviews", "--published", "stored"], "").expect(USAGE).says("--all");
+    setup.run(["position", "set", "reviews", "--all"], "").expect(USAGE).says("--published");
+    let both = ["position", "set", "reviews", "--all", "--published", "stored", "--stored", "latest"];
+    setup.run(both, "").expect(USAGE).says("cannot be used with");
+    setup.run(["position", "set", "reviews", "--all", "--published", "yes"], "").expect(USAGE).says("must be `stored`");
 }
 
 #[test]
 fn a_wrong_configuration_ends_with_78_whatever_the_command() {
     let wrong = Setup::with_config(&CONFIG.replace("topic = ", "tropic = "));
-    let commands: [&[&str]; 7] = [
+    let commands: [&[&str]; 8] = [
         &["check"],
         &["run"],
         &["status"],
+        &["position", "show", "reviews"],
         &["database", "migrate"],
         &["classify", "--model", "albert-sentiment"],
         &["stream", "produce", "reviews", "-"],
@@ -104,12 +111,15 @@ fn every_command_has_a_help_that_says_what_it_does() {
         "classify",
         "database",
         "database migrate",
+        "position",
+        "position set",
+        "position show",
         "run",
         "status",
+        "stream",
         "stream peek",
         "stream produce",
         "stream tail",
-        "stream",
     ];
     assert_eq!(seen, expected);
 }
@@ -117,7 +127,15 @@ fn every_command_has_a_help_that_says_what_it_does() {
 #[test]
 fn help_shows_examples_where_a_command_takes_files_or_filters() {
     let setup = Setup::new();
-    for command in [&[] as &[&str], &["classify"], &["status"], &["stream", "produce"], &["stream", "tail"]] {
+    for command in [
+        &[] as &[&str],
+        &["classify"],
+        &["position", "set"],
+        &["position", "show"],
+        &["status"],
+        &["stream", "produce"],
+        &["stream", "tail"],
+    ] {
         setup.run(command.iter().chain(&["--help"]), "").expect(DONE).prints("Examples:\n  ");
     }
 }

@@ -15,11 +15,12 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use backon::{BlockingRetryable, ConstantBuilder};
 use chrono::{DateTime, Utc};
 use group::Group;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer},
 };
@@ -41,6 +42,11 @@ use crate::{
 
 /// Deadline of one call to the broker.
 const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How often a decision is tried that a running publisher fences: it opens a session at most every 50 ms, and sooner
+/// or later waits for seconds.
+const DECISION_RETRIES: usize = 10;
+const DECISION_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// How often to look for acknowledgements: they take one to a few milliseconds.
 const ACKNOWLEDGEMENT_POLL: Duration = Duration::from_millis(1);
@@ -113,6 +119,27 @@ impl KafkaLiveTopic {
         })?;
         Ok(producer)
     }
+
+    /// Commits an operator's decision in a session of its own. A running publisher is fenced by it and goes on from
+    /// there; where it opens its next session in between, this tries again.
+    ///
+    /// # Errors
+    /// Where the broker does not answer or refuses, or other sessions were opened all the time.
+    pub fn decide(&self, key: &PartitionKey, position: Position, note: &MarkerNote) -> anyhow::Result<()> {
+        let backoff = ConstantBuilder::default().with_delay(DECISION_RETRY_DELAY).with_max_times(DECISION_RETRIES);
+        (|| self.session(key)?.commit(position, note))
+            .retry(backoff)
+            .when(is_fenced)
+            .call()
+            .with_context(|| format!("cannot commit offset {} of {key} to group `{}`", position.0, self.config.group))
+    }
+}
+
+/// Whether another session of the partition was opened meanwhile.
+fn is_fenced(error: &anyhow::Error) -> bool {
+    use RDKafkaErrorCode::{Fenced, InvalidProducerEpoch, ProducerFenced};
+    let code = error.chain().find_map(|cause| cause.downcast_ref::<KafkaError>()?.rdkafka_error_code());
+    matches!(code, Some(Fenced | InvalidProducerEpoch | ProducerFenced))
 }
 
 /// The transactional id of a partition.
