@@ -34,7 +34,7 @@ fn wrong_usage_ends_with_2_and_shows_how_it_is_right() {
 #[test]
 fn a_wrong_configuration_ends_with_78_whatever_the_command() {
     let wrong = Setup::with_config(&CONFIG.replace("topic = ", "tropic = "));
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 9] = [
         &["check"],
         &["run"],
         &["status"],
