@@ -8,7 +8,7 @@ export SQLX_OFFLINE := true
 WITH_SERVICES := . .local/env &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long chaos stop build lint clean-data
+.PHONY: help demo test test-long chaos bench stop build lint clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,11 +25,15 @@ test: ## unit and integration tests against a real broker and database, and 90 s
 	@$(WITH_SERVICES) ALBERTINE_CHAOS_SECONDS=$${ALBERTINE_CHAOS_SECONDS:-90} $(CHAOS)
 
 test-long: test ## the tests that take minutes, in addition
-	@$(WITH_SERVICES) cargo test --locked -- --ignored --skip chaos
+	@$(WITH_SERVICES) cargo test --locked -- --ignored --skip chaos --skip latency
 
 chaos: ## 100 seeded runs with kills, zombies, restarts and lost offsets, compared record by record
 	@config/local/prepare tests
 	@$(WITH_SERVICES) ALBERTINE_CHAOS_RUNS=$${ALBERTINE_CHAOS_RUNS:-100} $(CHAOS)
+
+bench: ## latency to row and live record, and what publishing costs; see benches/README.md
+	@config/local/prepare tests
+	@$(WITH_SERVICES) cargo test --locked --test integration -- --ignored --nocapture --test-threads 1 latency
 
 stop: ## ends what demo and test started; the data stays
 	@config/local/demo/stop

@@ -12,5 +12,6 @@ mod cli;
 mod delivery;
 mod inference;
 mod kafka;
+mod latency;
 mod storage;
 mod support;

@@ -39,6 +39,8 @@ pub struct Options {
     pub live: bool,
     /// After which a silent worker is replaced, in milliseconds.
     pub session_timeout_ms: Option<u32>,
+    /// With the fixture that answers at once, in place of `albert-sentiment`.
+    pub instant_model: bool,
     /// Lines under `[streams.reviews.live]`.
     pub live_lines: String,
 }
@@ -130,7 +132,7 @@ schema = "{schema}"
 [engine]
 sessions = 1
 [models.albert-sentiment]
-path = "models/albert-sentiment"
+path = "{model}"
 [streams.reviews]
 topic = "{topic}"
 group = "{topic}"
@@ -153,6 +155,7 @@ rating = "/rating"
             topic = self.topic,
             stream = options.stream,
             live = options.live,
+            model = if options.instant_model { "tests/fixtures/instant-model" } else { "models/albert-sentiment" },
             labels = self.labels,
             dead_letters = self.dead_letters,
             live_lines = options.live_lines,

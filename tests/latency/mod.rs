@@ -1,0 +1,199 @@
+//! How long a record takes to its committed row and to its live record, and what publishing costs. Measured with a
+//! model that answers at once, so that what is seen is the pipeline. `make bench` prints it; nothing here asserts a
+//! time, since machines differ.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rdkafka::{
+    Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+use serde_json::json;
+use sqlx::Row;
+
+use crate::support::{
+    broker,
+    database::Database,
+    eventually,
+    pipeline::{Options, Stream},
+};
+
+const PARTITIONS: i32 = 3;
+const RATE: u32 = 200;
+const RECORDS: usize = 4_000;
+const BACKLOG: usize = 20_000;
+const ROUNDS: usize = 3;
+
+fn options(live: bool) -> Options {
+    Options { live, instant_model: true, ..Options::default() }
+}
+
+fn now_ms() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() * 1000.0
+}
+
+/// When each record, by its number, was first seen somewhere, in milliseconds since 1970.
+type Times = Arc<Mutex<BTreeMap<usize, f64>>>;
+
+fn note(times: &Times, seen: f64, numbers: impl Iterator<Item = f64>) {
+    let mut times = times.lock().unwrap();
+    for number in numbers {
+        times.entry(number as usize).or_insert(seen);
+    }
+}
+
+/// Looks at the table all the time for rows that other transactions can see.
+fn watch_rows(database: &Database, times: &Times, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+    let (url, schema, times, stop) =
+        (database.url.clone(), database.schema.clone(), Arc::clone(times), Arc::clone(stop));
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
+            let query =
+                format!("SELECT rating FROM \"{schema}\".documents WHERE stored_at > now() - interval '1 second'");
+            while !stop.load(Ordering::Relaxed) {
+                let rows = sqlx::query(sqlx::AssertSqlSafe(query.clone())).fetch_all(&pool).await.unwrap();
+                let seen = now_ms();
+                note(&times, seen, rows.iter().map(|row| row.get::<f64, _>(0)));
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+    })
+}
+
+/// A `read_committed` subscriber of the live topic.
+fn watch_live(topic: &str, times: &Times, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
+    let consumer: BaseConsumer = broker::config()
+        .set("group.id", "latency")
+        .set("isolation.level", "read_committed")
+        .set("fetch.wait.max.ms", "10")
+        .set("auto.offset.reset", "error")
+        .create()
+        .unwrap();
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        assignment.add_partition_offset(topic, partition, Offset::Offset(0)).unwrap();
+    }
+    consumer.assign(&assignment).unwrap();
+    let (times, stop) = (Arc::clone(times), Arc::clone(stop));
+    std::thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            if let Some(Ok(message)) = consumer.poll(Duration::from_millis(10)) {
+                let seen = now_ms();
+                let value: serde_json::Value = serde_json::from_slice(message.payload().unwrap()).unwrap();
+                note(&times, seen, value["rating"].as_f64().into_iter());
+            }
+        }
+    })
+}
+
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
+}
+
+fn print_row(name: &str, sent: &[f64], times: &Times) {
+    let times = times.lock().unwrap();
+    // The first second warms up connections and code.
+    let warm = RATE as usize;
+    let mut latencies: Vec<f64> =
+        times.iter().filter(|(number, _)| **number >= warm).map(|(number, seen)| seen - sent[*number]).collect();
+    latencies.sort_by(f64::total_cmp);
+    let [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1.0].map(|share| percentile(&latencies, share));
+    println!("| {name} | {} | {p50:.1} | {p90:.1} | {p99:.1} | {max:.1} |", latencies.len());
+}
+
+#[test]
+#[ignore = "measures: runs alone, by `make bench`"]
+fn latency_to_row_and_to_live_record() {
+    println!("\nLatency in ms at {RATE} records a second, {PARTITIONS} partitions");
+    println!("| From sending to | Records | p50 | p90 | p99 | max |");
+    println!("|---|---|---|---|---|---|");
+    for live in [false, true] {
+        let stream = Stream::new(PARTITIONS);
+        if live {
+            broker::create_topic(&stream.labels, PARTITIONS);
+        }
+        let process = stream.start_claimed(&options(live));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (rows, records) = (Times::default(), Times::default());
+        let mut watchers = vec![watch_rows(&stream.database, &rows, &stop)];
+        if live {
+            watchers.push(watch_live(&stream.labels, &records, &stop));
+        }
+        let sent = send(&stream.topic);
+        eventually("all rows are there", || (rows.lock().unwrap().len() == RECORDS).then_some(()));
+        if live {
+            eventually("all live records are there", || (records.lock().unwrap().len() == RECORDS).then_some(()));
+        }
+        stop.store(true, Ordering::Relaxed);
+        for watcher in watchers {
+            watcher.join().unwrap();
+        }
+        process.stop();
+        print_row(
+            if live { "committed row, with a live topic" } else { "committed row, without a live topic" },
+            &sent,
+            &rows,
+        );
+        if live {
+            print_row("visible live record", &sent, &records);
+        }
+    }
+}
+
+/// Sends at the rate, each record at once; the times of sending.
+fn send(topic: &str) -> Vec<f64> {
+    let producer: BaseProducer = broker::config().set("linger.ms", "0").create().unwrap();
+    let began = Instant::now();
+    let mut sent = Vec::with_capacity(RECORDS);
+    for number in 0..RECORDS {
+        std::thread::sleep(
+            (began + Duration::from_secs(1) * number as u32 / RATE).saturating_duration_since(Instant::now()),
+        );
+        let (id, value) =
+            (format!("d{number}"), json!({"id": format!("d{number}"), "text": "good", "rating": number}).to_string());
+        sent.push(now_ms());
+        producer.send(BaseRecord::to(topic).key(&id).payload(&value)).map_err(|(error, _)| error).unwrap();
+        producer.poll(Duration::ZERO);
+    }
+    producer.flush(Duration::from_secs(30)).unwrap();
+    sent
+}
+
+#[test]
+#[ignore = "measures: runs alone, by `make bench`"]
+fn what_publishing_costs() {
+    println!("\nA backlog of {BACKLOG} records, {PARTITIONS} partitions, documents a second");
+    println!("| Round | Stored only | Stored and published | Ratio |");
+    println!("|---|---|---|---|");
+    let mut ratios = Vec::new();
+    for round in 1..=ROUNDS {
+        let [without, with] = [false, true].map(documents_a_second);
+        ratios.push(with / without);
+        println!("| {round} | {without:.0} | {with:.0} | {:.2} |", with / without);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("median ratio {:.2}", ratios[ROUNDS / 2]);
+}
+
+/// From the first stored batch until all is stored, and published where it is.
+fn documents_a_second(live: bool) -> f64 {
+    let stream = Stream::new(PARTITIONS);
+    broker::produce_documents(&stream.topic, 0..BACKLOG);
+    let process = stream.start_claimed(&options(live));
+    let began = Instant::now();
+    let count = if live { "albertine_records_published_total" } else { "albertine_documents_stored_total" };
+    eventually("everything is done", || (process.metric(count) >= BACKLOG as f64).then_some(()));
+    let seconds = began.elapsed().as_secs_f64();
+    process.stop();
+    BACKLOG as f64 / seconds
+}
