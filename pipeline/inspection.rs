@@ -12,7 +12,7 @@ use crate::{
     domain::{
         checkpoint::PartitionKey,
         live::Published,
-        publication::{Resolution, resolve_found},
+        publication::{GroupOffset, Resolution, resolve_found},
         standing::{Publication, Standing, StoreStanding},
     },
     kafka::offsets::TopicOffsets,
@@ -42,6 +42,26 @@ pub struct StreamStanding {
     pub topic_exists: bool,
     /// By partition.
     pub partitions: Vec<Standing>,
+}
+
+/// The group's offsets of a stream.
+#[derive(Debug)]
+pub struct GroupOffsets {
+    /// 0 where there is no topic.
+    topic_partitions: i32,
+    pub by_partition: BTreeMap<i32, Option<GroupOffset>>,
+    workers: usize,
+}
+
+impl GroupOffsets {
+    /// Those that albertine committed.
+    pub fn published(&self) -> Vec<(i32, Published)> {
+        let published = |(partition, offset): (&i32, &Option<GroupOffset>)| {
+            let marker = offset.as_ref()?.marker();
+            Some((*partition, Published { epoch: marker.note?.epoch, position: marker.position }))
+        };
+        self.by_partition.iter().filter_map(published).collect()
+    }
 }
 
 /// See the module.
@@ -81,31 +101,45 @@ impl<'a> Inspector<'a> {
     /// # Errors
     /// Where Kafka or Postgres does not answer; a missing topic is no error.
     pub fn stream(&self, stream: &StreamConfig) -> anyhow::Result<StreamStanding> {
+        // In this order: what is published was stored before, and what is stored was in the topic before.
+        let offsets = self.offsets(stream)?;
+        let stored = self.stored(stream, &offsets.published())?;
+        self.beside_topic(stream, offsets, stored)
+    }
+
+    /// The first step of [`Self::stream`]: the group's offsets.
+    ///
+    /// # Errors
+    /// Where Kafka or Postgres does not answer; a missing topic is no error.
+    pub fn offsets(&self, stream: &StreamConfig) -> anyhow::Result<GroupOffsets> {
         let client = &self.config.kafka.client;
-        let count = match kafka::probe(client, &stream.name, &stream.topic) {
+        let topic_partitions = match kafka::probe(client, &stream.name, &stream.topic) {
             Ok(count) => count,
             Err(SourceError::TopicMissing { .. }) => 0,
             Err(error) => return Err(error.into()),
         };
         let group = Group::new(client, &stream.group)?;
-        // In this order: what is published was stored before, and what is stored was in the topic before.
-        let mut offsets = BTreeMap::new();
-        for partition in self.partitions(stream, count)? {
-            let offset = group.offset(&key(stream, partition))?;
-            offsets.insert(partition, offset);
-        }
-        let published: Vec<(i32, Published)> = offsets
-            .iter()
-            .filter_map(|(partition, offset)| {
-                let marker = offset.as_ref()?.marker();
-                Some((*partition, Published { epoch: marker.note?.epoch, position: marker.position }))
-            })
-            .collect();
-        let mut stored = self.runtime.block_on(self.store.standings(&stream.name, &stream.topic, &published))?;
-        let topic = TopicOffsets::new(client, &stream.topic)?;
+        let known = self.stored(stream, &[])?;
+        let partitions: BTreeSet<i32> = (0..topic_partitions).chain(known.into_keys()).collect();
+        let offset = |partition| anyhow::Ok((partition, group.offset(&key(stream, partition))?));
+        let by_partition = partitions.into_iter().map(offset).collect::<anyhow::Result<_>>()?;
+        Ok(GroupOffsets { topic_partitions, by_partition, workers: group.members()? })
+    }
+
+    /// The last step of [`Self::stream`]: all that was read, beside what the topic holds.
+    ///
+    /// # Errors
+    /// Where Kafka does not answer.
+    pub fn beside_topic(
+        &self,
+        stream: &StreamConfig,
+        offsets: GroupOffsets,
+        mut stored: BTreeMap<i32, StoreStanding>,
+    ) -> anyhow::Result<StreamStanding> {
+        let topic = TopicOffsets::new(&self.config.kafka.client, &stream.topic)?;
         let topic_id = topic.topic_id()?;
-        let extents = topic.extents(count)?;
-        let partitions = offsets.into_iter().map(|(partition, offset)| Standing {
+        let extents = topic.extents(offsets.topic_partitions)?;
+        let partitions = offsets.by_partition.into_iter().map(|(partition, offset)| Standing {
             key: key(stream, partition),
             live: stream.live.is_some(),
             topic_id: topic_id.clone(),
@@ -117,8 +151,8 @@ impl<'a> Inspector<'a> {
             name: stream.name.clone(),
             topic: stream.topic.clone(),
             group: stream.group.clone(),
-            workers: group.members()?,
-            topic_exists: count > 0,
+            workers: offsets.workers,
+            topic_exists: offsets.topic_partitions > 0,
             partitions: partitions.collect(),
         })
     }
@@ -130,8 +164,8 @@ impl<'a> Inspector<'a> {
     /// Where Kafka does not answer.
     pub fn publication(&self, stream: &StreamConfig, standing: &Standing) -> anyhow::Result<Publication> {
         let publication = standing.publication();
-        let (Publication::Unknown { first }, Some(live), Some(outbox), Some(checkpoint)) =
-            (publication, &stream.live, standing.store.outbox, &standing.store.checkpoint)
+        let (Publication::Unknown { first }, Some(live), Some(outbox)) =
+            (publication, &stream.live, standing.store.outbox)
         else {
             return Ok(publication);
         };
@@ -141,6 +175,9 @@ impl<'a> Inspector<'a> {
             Newest::Nothing => None,
             Newest::Unknown => return Ok(publication),
         };
+        // Read again, since a publisher may have gone on before the look.
+        let stored = self.stored(stream, &[])?.remove(&standing.key.partition).and_then(|store| store.checkpoint);
+        let Some(checkpoint) = stored else { return Ok(publication) };
         Ok(match resolve_found(found, first, checkpoint.stored) {
             Resolution::Ahead { published, stored } => Publication::Ahead { published, stored },
             Resolution::From(published) => Publication::At(published),
@@ -158,12 +195,6 @@ impl<'a> Inspector<'a> {
         published: &[(i32, Published)],
     ) -> anyhow::Result<BTreeMap<i32, StoreStanding>> {
         Ok(self.runtime.block_on(self.store.standings(&stream.name, &stream.topic, published))?)
-    }
-
-    /// Those of the topic, and those that the store knows beside them.
-    fn partitions(&self, stream: &StreamConfig, count: i32) -> anyhow::Result<BTreeSet<i32>> {
-        let known = self.stored(stream, &[])?;
-        Ok((0..count).chain(known.into_keys()).collect())
     }
 }
 

@@ -12,6 +12,7 @@ mod status;
 mod stream;
 mod tail;
 mod terminal;
+mod verify;
 
 use std::{
     io::{IsTerminal, Write},
@@ -109,6 +110,8 @@ enum Command {
     Status(status::StatusArgs),
     /// Show and move the stored and published positions of a stream
     Position(position::PositionArgs),
+    /// Recount what is stored, and compare it with the topics and what is published
+    Verify(verify::VerifyArgs),
     /// Set up and change the database
     Database(database::DatabaseArgs),
     /// Label the texts of a file, without Kafka and Postgres
@@ -144,6 +147,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Check(args) => check::run(&cli.global, &args),
         Command::Status(args) => status::run(&cli.global, &args),
         Command::Position(args) => position::run(&cli.global, &args),
+        Command::Verify(args) => verify::run(&cli.global, &args),
         Command::Database(args) => database::run(&cli.global, &args),
         Command::Classify(args) => classify::run(&cli.global, &args),
         Command::Stream(args) => stream::run(&cli.global, &args),

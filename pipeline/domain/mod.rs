@@ -10,4 +10,5 @@ pub mod publication;
 pub mod rejection;
 pub mod standing;
 pub mod tracker;
+pub mod verification;
 pub mod version;

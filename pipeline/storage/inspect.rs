@@ -78,17 +78,26 @@ impl Postgres {
         topic: &str,
         published: &[(i32, Published)],
     ) -> Result<BTreeMap<i32, StoreStanding>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(STANDINGS)
-            .bind(stream)
-            .bind(topic)
-            .bind(published.iter().map(|(partition, _)| *partition).collect::<Vec<_>>())
-            .bind(published.iter().map(|(_, published)| published.epoch).collect::<Vec<_>>())
-            .bind(published.iter().map(|(_, published)| published.position.0).collect::<Vec<_>>())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(store_error("read the checkpoints and the outbox"))?;
-        Ok(rows.into_iter().map(|row| (row.partition, row.standing())).collect())
+        standings(&self.pool, stream, topic, published).await
     }
+}
+
+pub(super) async fn standings(
+    executor: impl sqlx::PgExecutor<'_>,
+    stream: &str,
+    topic: &str,
+    published: &[(i32, Published)],
+) -> Result<BTreeMap<i32, StoreStanding>, StoreError> {
+    let rows: Vec<Row> = sqlx::query_as(STANDINGS)
+        .bind(stream)
+        .bind(topic)
+        .bind(published.iter().map(|(partition, _)| *partition).collect::<Vec<_>>())
+        .bind(published.iter().map(|(_, published)| published.epoch).collect::<Vec<_>>())
+        .bind(published.iter().map(|(_, published)| published.position.0).collect::<Vec<_>>())
+        .fetch_all(executor)
+        .await
+        .map_err(store_error("read the checkpoints and the outbox"))?;
+    Ok(rows.into_iter().map(|row| (row.partition, row.standing())).collect())
 }
 
 impl Row {

@@ -16,6 +16,7 @@ pub mod outbox;
 pub mod postgres;
 pub mod retention;
 pub mod sums;
+pub mod verify;
 
 use std::{future::Future, sync::Arc};
 

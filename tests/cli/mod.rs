@@ -10,6 +10,7 @@ mod status;
 mod stream;
 mod tail;
 mod usage;
+mod verify;
 
 use std::{
     path::{Path, PathBuf},

@@ -34,8 +34,9 @@ fn wrong_usage_ends_with_2_and_shows_how_it_is_right() {
 #[test]
 fn a_wrong_configuration_ends_with_78_whatever_the_command() {
     let wrong = Setup::with_config(&CONFIG.replace("topic = ", "tropic = "));
-    let commands: [&[&str]; 9] = [
+    let commands: [&[&str]; 10] = [
         &["check"],
+        &["verify"],
         &["run"],
         &["status"],
         &["position", "show", "reviews"],
@@ -120,6 +121,7 @@ fn every_command_has_a_help_that_says_what_it_does() {
         "stream peek",
         "stream produce",
         "stream tail",
+        "verify",
     ];
     assert_eq!(seen, expected);
 }
@@ -135,6 +137,7 @@ fn help_shows_examples_where_a_command_takes_files_or_filters() {
         &["status"],
         &["stream", "produce"],
         &["stream", "tail"],
+        &["verify"],
     ] {
         setup.run(command.iter().chain(&["--help"]), "").expect(DONE).prints("Examples:\n  ");
     }
