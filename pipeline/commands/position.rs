@@ -360,7 +360,8 @@ fn plan_published<'a>(
     let after =
         inspector.stored(stream, &[(partition, commitment.published())])?.remove(&partition).unwrap_or_default();
     let held = after.outbox.map_or(0, |outbox| outbox.ranges);
-    let confirmed = if commitment.note.confirmed {
+    let stored = standing.store.checkpoint.as_ref().map(|checkpoint| checkpoint.stored);
+    let confirmed = if stored.is_some_and(|stored| commitment.published() > stored) {
         format!("; what is stored up to {} is not published", commitment.position.0)
     } else {
         String::new()

@@ -87,21 +87,22 @@ impl PublishedDecision {
         let checkpoint = standing.store.checkpoint.as_ref().ok_or_else(|| DecisionError::NoCheckpoint(key()))?;
         let stored = checkpoint.stored;
         let first = standing.store.outbox.map(|outbox| outbox.first);
-        let commitment = |at: Published, confirmed: bool| Commitment {
+        // Confirmed in any case: a publisher compares it with where the store stood when its worker claimed the
+        // partition, and would ask again.
+        let commitment = |at: Published| Commitment {
             position: at.position,
-            note: MarkerNote { confirmed, ..MarkerNote::of_epoch(at.epoch) },
+            note: MarkerNote { confirmed: true, ..MarkerNote::of_epoch(at.epoch) },
         };
         Ok(match self {
             Self::Stored => match standing.publication() {
                 // What was stored since then is in the outbox, and nobody has published it.
-                Publication::Ahead { stored: then, .. } => commitment(then, false),
-                _ => commitment(stored, false),
+                Publication::Ahead { stored: then, .. } => commitment(then),
+                _ => commitment(stored),
             },
-            Self::Outbox => commitment(first.ok_or_else(|| DecisionError::EmptyOutbox(key()))?, false),
+            Self::Outbox => commitment(first.ok_or_else(|| DecisionError::EmptyOutbox(key()))?),
             Self::Keep => {
                 let offset = standing.offset.as_ref().ok_or_else(|| DecisionError::NothingToKeep(key()))?;
-                let position = offset.position;
-                commitment(Published { position, ..stored }, position > stored.position)
+                commitment(Published { position: offset.position, ..stored })
             }
             Self::At(position) => {
                 let TopicExtent { low, end } = standing.topic.ok_or_else(|| DecisionError::NoSuchPartition(key()))?;
@@ -114,7 +115,7 @@ impl PublishedDecision {
                 if at < oldest {
                     return Err(DecisionError::NotInOutbox { key: key(), offset, first: oldest.position.0 });
                 }
-                commitment(at, at > stored)
+                commitment(at)
             }
         })
     }
@@ -255,22 +256,25 @@ mod tests {
         }
     }
 
-    fn decided(decision: &str, standing: &Standing) -> Result<(i64, i64, bool), String> {
+    fn decided(decision: &str, standing: &Standing) -> Result<(i64, i64), String> {
         decision
             .parse::<PublishedDecision>()?
             .decide(standing)
-            .map(|Commitment { position, note }| (note.epoch, position.0, note.confirmed))
+            .map(|Commitment { position, note }| {
+                assert!(note.confirmed && note.ahead_of.is_none());
+                (note.epoch, position.0)
+            })
             .map_err(|error| error.to_string())
     }
 
     #[test]
     fn each_decision_has_its_offset_and_note() {
         let standing = standing(Some(95), Some(at(1, 50)));
-        assert_eq!(decided("stored", &standing), Ok((2, 90, false)));
-        assert_eq!(decided("outbox", &standing), Ok((1, 50, false)));
-        assert_eq!(decided("keep", &standing), Ok((2, 95, true)));
-        assert_eq!(decided("80", &standing), Ok((2, 80, false)));
-        assert_eq!(decided("97", &standing), Ok((2, 97, true)));
+        assert_eq!(decided("stored", &standing), Ok((2, 90)));
+        assert_eq!(decided("outbox", &standing), Ok((1, 50)));
+        assert_eq!(decided("keep", &standing), Ok((2, 95)));
+        assert_eq!(decided("80", &standing), Ok((2, 80)));
+        assert_eq!(decided("97", &standing), Ok((2, 97)));
     }
 
     #[test]

@@ -179,7 +179,7 @@ impl Publisher {
                 gauge(names::UNPUBLISHED_BYTES, &claim.key, bytes as f64);
             }
             tracing::warn!(place = %lease.claim.key, error = format!("{error:#}"), retry_in_ms = delay.as_millis(), "publishing failed; going on from the outbox");
-            thread::park_timeout(delay);
+            wait_out(delay, lease);
         }
         gauge(names::UNPUBLISHED_BYTES, &lease.claim.key, 0.0);
         gauge(names::UNPUBLISHED_AGE_SECONDS, &lease.claim.key, 0.0);
@@ -324,6 +324,16 @@ impl Publisher {
             }
             Resolution::Search { .. } => Err(anyhow!("a search led to another one, which is a bug")),
         }
+    }
+}
+
+/// Waits as long, also while batches are stored, unless the lease ends.
+fn wait_out(delay: Duration, lease: &Lease) {
+    let until = Instant::now() + delay;
+    while lease.is_held()
+        && let Some(left) = until.checked_duration_since(Instant::now())
+    {
+        thread::park_timeout(left);
     }
 }
 
