@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::server;
+
 /// Everything between two outside effects of the program, in order.
 pub const BOUNDARIES: [&str; 11] = [
     "before-claim",
@@ -15,19 +17,6 @@ pub const BOUNDARIES: [&str; 11] = [
     "after-commit",
     "before-delete",
     "after-delete",
-];
-
-/// Boundaries a zombie can wake at with something in hand.
-pub const ZOMBIE_BOUNDARIES: [&str; 9] = [
-    "after-claim",
-    "before-store",
-    "after-store",
-    "before-begin",
-    "after-begin",
-    "after-produce",
-    "after-offsets",
-    "after-commit",
-    "before-delete",
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,7 +84,12 @@ impl Fault {
             Self::PartitionsAdded,
         ];
         all.extend(BOUNDARIES.map(Self::KillAt));
-        all.extend(ZOMBIE_BOUNDARIES.map(Self::FreezeAt));
+        all.extend(BOUNDARIES.map(Self::FreezeAt));
+        all.retain(|fault| match fault {
+            Self::RestartKafka => server::is_local("kafka"),
+            Self::RestartPostgres => server::is_local("postgres"),
+            _ => true,
+        });
         all
     }
 

@@ -8,6 +8,7 @@ mod comparison;
 mod fault;
 mod ledger;
 mod run;
+mod server;
 mod subscriber;
 
 use std::{

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -21,12 +20,12 @@ use super::{
     comparison::{self, Expectations},
     fault::Fault,
     ledger::Ledger,
+    server,
     subscriber::Subscriber,
 };
 use crate::support::{
     block_on, broker, eventually,
     pipeline::{Options, Process, Stream, output},
-    repository,
 };
 
 const PARTITIONS: i32 = 3;
@@ -213,8 +212,8 @@ impl Chaos {
                 }
                 began
             }
-            Fault::RestartKafka => restart("kafka"),
-            Fault::RestartPostgres => restart("postgres"),
+            Fault::RestartKafka => server::restart("kafka"),
+            Fault::RestartPostgres => server::restart("postgres"),
             Fault::TransactionTimesOut => self.freeze_all_in_a_transaction(),
             Fault::OffsetsDeleted => {
                 self.stop_all_at_once();
@@ -395,16 +394,4 @@ impl Chaos {
             .with(|seen| (comparison::differences(&self.stream.database, &ledger, seen, self.expected), seen.len()));
         Report { faults, sent: ledger.entries.len(), live_records, wrong }
     }
-}
-
-/// Stops and starts a server, and says when it went away.
-fn restart(service: &str) -> Instant {
-    let began = Instant::now();
-    let status = Command::new(repository("config/local/services"))
-        .args(["restart", service])
-        .stdout(std::process::Stdio::null())
-        .status()
-        .unwrap();
-    assert!(status.success(), "restarting {service}");
-    began
 }
