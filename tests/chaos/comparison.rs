@@ -4,11 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::Row;
 
-use super::{
-    ledger::{Kind, Ledger},
-    subscriber::Seen,
-};
-use crate::support::database::Database;
+use super::ledger::{Kind, Ledger};
+use crate::support::{database::Database, subscriber::Seen};
 
 /// What a run did beyond killing, which changes what may be expected.
 #[derive(Debug, Default, Clone, Copy)]

@@ -9,7 +9,6 @@ mod fault;
 mod ledger;
 mod run;
 mod server;
-mod subscriber;
 
 use std::{
     collections::BTreeMap,

@@ -21,11 +21,11 @@ use super::{
     fault::Fault,
     ledger::Ledger,
     server,
-    subscriber::Subscriber,
 };
 use crate::support::{
     block_on, broker, eventually,
     pipeline::{Options, Process, Stream, output},
+    subscriber::Subscriber,
 };
 
 const PARTITIONS: i32 = 3;
@@ -193,6 +193,10 @@ impl Chaos {
             }
             Fault::FreezeAt(boundary) => self.freeze_at(boundary),
             Fault::FreezeAtRandom => {
+                if self.workers.len() < 2 {
+                    self.start("");
+                    self.wait_for_progress();
+                }
                 let index = self.any_worker();
                 self.workers[index].signal("STOP");
                 let began = Instant::now();

@@ -2,6 +2,7 @@
 //! the program as processes.
 
 mod crashes;
+mod publishing;
 mod records;
 mod starts;
 mod streams;

@@ -7,6 +7,7 @@ pub mod broker;
 pub mod database;
 pub mod pipeline;
 pub mod proxy;
+pub mod subscriber;
 
 use std::{
     path::PathBuf,

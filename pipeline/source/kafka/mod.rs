@@ -72,7 +72,7 @@ pub enum SourceError {
     #[error("stream `{stream}`: topic `{topic}` does not exist; create it, or correct `streams.{stream}.topic`")]
     TopicMissing { stream: Arc<str>, topic: Arc<str> },
     #[error(
-        "stream `{stream}`: the checkpoint of topic `{topic}` partition {partition} stands at offset {position}, which the broker does not have: {reason}; records were deleted before they were read, or the topic was recreated. Decide what to skip and set the checkpoint's position to an offset from {low} to {high}"
+        "stream `{stream}`: the checkpoint of topic `{topic}` partition {partition} stands at offset {position}, which the broker does not have: {reason}; records were deleted before they were read, or the topic was recreated. Decide what to skip: `albertine position set {stream} --partition {partition} --stored OFFSET`, from {low} to {high}"
     )]
     OffsetOutOfRange {
         stream: Arc<str>,

@@ -1,6 +1,7 @@
 //! A `read_committed` subscriber of the live topic and the dead letters, from their beginning, all the time.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -17,7 +18,7 @@ use rdkafka::{
 };
 use serde_json::Value;
 
-use crate::support::environment;
+use super::{environment, eventually};
 
 /// A record as the subscriber got it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,22 +29,35 @@ pub struct Seen {
     pub position: LivePosition,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
+    /// As text.
+    pub headers: BTreeMap<String, String>,
 }
 
 impl Seen {
     fn of(message: &BorrowedMessage<'_>) -> Self {
-        let header = message
+        let headers: BTreeMap<String, String> = message
             .headers()
-            .and_then(|headers| headers.iter().find(|header| header.key == POSITION_HEADER)?.value)
-            .expect("a live record has its position");
+            .into_iter()
+            .flat_map(|headers| headers.iter())
+            .map(|header| {
+                let value = String::from_utf8_lossy(header.value.unwrap_or_default()).into_owned();
+                (header.key.to_owned(), value)
+            })
+            .collect();
         Self {
             topic: message.topic().to_owned(),
             partition: message.partition(),
             offset: message.offset(),
-            position: std::str::from_utf8(header).unwrap().parse().unwrap(),
+            position: headers[POSITION_HEADER].parse().unwrap(),
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
+            headers,
         }
+    }
+
+    /// The value of a label record.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(self.value.as_deref().unwrap()).unwrap()
     }
 
     /// The number of the update that this is a label of.
@@ -64,7 +78,7 @@ impl Subscriber {
     pub fn start(topics: &[(String, i32)]) -> Self {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS"))
-            .set("group.id", "chaos-subscriber")
+            .set("group.id", "test-subscriber")
             .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed")
             .set("auto.offset.reset", "error")
@@ -89,6 +103,13 @@ impl Subscriber {
             }
         });
         Self { seen, stop, thread: Some(thread) }
+    }
+
+    /// What was seen once there are this many records.
+    pub fn wait_for(&self, count: usize) -> Vec<Seen> {
+        eventually(&format!("a subscriber has seen {count} records"), || {
+            self.with(|seen| (seen.len() >= count).then(|| seen.to_vec()))
+        })
     }
 
     /// What was seen so far.
