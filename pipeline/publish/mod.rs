@@ -195,7 +195,8 @@ impl Publisher {
         let mut session = self.topic.open(key)?;
         let mut published = self.starting_point(session.as_mut(), key, *start)?;
         start.claimed = None;
-        lease.published(published.position, self.outbox.unpublished_bytes(key, published)?);
+        lease.published(published.position, 0);
+        lease.unpublished(self.outbox.unpublished_bytes(key, published)?);
         tracing::info!(place = %key, %published, "publishing");
         let mut deleted_at = Instant::now();
         let mut deletable = true;
@@ -236,42 +237,12 @@ impl Publisher {
             return Ok(stored);
         };
         start.fresh = None;
-        self.publish(session, lease, &ranges, published, &MarkerNote::of_epoch(last.epoch))?;
+        publish_ranges(session, lease, &ranges, published, &MarkerNote::of_epoch(last.epoch))?;
         Ok(last.published())
     }
 
     fn is_finishing(&self) -> bool {
         self.finishing.load(Ordering::Acquire)
-    }
-
-    fn publish(
-        &self,
-        session: &mut dyn LiveSession,
-        lease: &Lease,
-        ranges: &[OutboxRange],
-        from: Published,
-        note: &MarkerNote,
-    ) -> anyhow::Result<()> {
-        let key = &lease.claim.key;
-        let started = Instant::now();
-        let oldest = ranges.iter().map(|range| range.stored_at).min().unwrap_or_else(Utc::now);
-        gauge(names::UNPUBLISHED_AGE_SECONDS, key, seconds_since(oldest));
-        session.publish(ranges, from, note)?;
-        let stream = key.stream.to_string();
-        metrics::histogram!(names::PUBLISH_TRANSACTION_SECONDS, "stream" => stream.clone()).record(started.elapsed());
-        let delay = metrics::histogram!(names::PUBLISH_DELAY_SECONDS, "stream" => stream);
-        for range in ranges {
-            delay.record(seconds_since(range.stored_at));
-            count(names::RECORDS_PUBLISHED, key, range.records.len() as u64);
-        }
-        gauge(names::UNPUBLISHED_AGE_SECONDS, key, 0.0);
-        let last = ranges.last().map_or(from, OutboxRange::published);
-        // Below the limit these were all there is; only a backlog is worth a question.
-        let bytes: usize = ranges.iter().map(|range| range.bytes).sum();
-        let left = if bytes < self.transaction_bytes_max { 0 } else { self.outbox.unpublished_bytes(key, last)? };
-        lease.published(last.position, left);
-        gauge(names::UNPUBLISHED_BYTES, key, left as f64);
-        Ok(())
     }
 
     /// How far the partition is published, found out without a guess.
@@ -325,6 +296,33 @@ impl Publisher {
             Resolution::Search { .. } => Err(anyhow!("a search led to another one, which is a bug")),
         }
     }
+}
+
+/// Publishes in one transaction, and tells the lease and the metrics.
+fn publish_ranges(
+    session: &mut dyn LiveSession,
+    lease: &Lease,
+    ranges: &[OutboxRange],
+    from: Published,
+    note: &MarkerNote,
+) -> anyhow::Result<()> {
+    let key = &lease.claim.key;
+    let started = Instant::now();
+    let oldest = ranges.iter().map(|range| range.stored_at).min().unwrap_or_else(Utc::now);
+    gauge(names::UNPUBLISHED_AGE_SECONDS, key, seconds_since(oldest));
+    session.publish(ranges, from, note)?;
+    let stream = key.stream.to_string();
+    metrics::histogram!(names::PUBLISH_TRANSACTION_SECONDS, "stream" => stream.clone()).record(started.elapsed());
+    let delay = metrics::histogram!(names::PUBLISH_DELAY_SECONDS, "stream" => stream);
+    for range in ranges {
+        delay.record(seconds_since(range.stored_at));
+        count(names::RECORDS_PUBLISHED, key, range.records.len() as u64);
+    }
+    gauge(names::UNPUBLISHED_AGE_SECONDS, key, 0.0);
+    let last = ranges.last().map_or(from, OutboxRange::published);
+    lease.published(last.position, ranges.iter().map(|range| range.bytes).sum());
+    gauge(names::UNPUBLISHED_BYTES, key, lease.unpublished_bytes() as f64);
+    Ok(())
 }
 
 /// Waits as long, also while batches are stored, unless the lease ends.

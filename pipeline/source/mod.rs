@@ -65,8 +65,9 @@ impl Lease {
         self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Records up to `position` are stored.
-    pub fn stored(&self, position: Position, documents: usize, bytes: usize) {
+    /// Records up to `position` are stored, and `queued_bytes` of live records wait to be published.
+    pub fn stored(&self, position: Position, documents: usize, bytes: usize, queued_bytes: usize) {
+        self.unpublished_bytes.fetch_add(queued_bytes, Ordering::Relaxed);
         self.stored.store(position.0, Ordering::Release);
         self.in_flight_documents.fetch_sub(documents, Ordering::Relaxed);
         self.in_flight_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -79,13 +80,14 @@ impl Lease {
         let _ = self.publisher.set(std::thread::current());
     }
 
-    /// What the outbox holds that is not published yet, and how far the partition is published.
-    pub fn published(&self, position: Position, unpublished_bytes: usize) {
+    /// The partition is published up to `position`, by `bytes` more of the outbox.
+    pub fn published(&self, position: Position, bytes: usize) {
         self.published.store(position.0, Ordering::Release);
-        self.unpublished_bytes.store(unpublished_bytes, Ordering::Relaxed);
+        let less = |unpublished: usize| Some(unpublished.saturating_sub(bytes));
+        let _ = self.unpublished_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// What the outbox holds while nothing can be published.
+    /// What the outbox holds unpublished, as measured.
     pub fn unpublished(&self, bytes: usize) {
         self.unpublished_bytes.store(bytes, Ordering::Relaxed);
     }

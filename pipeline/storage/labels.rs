@@ -116,8 +116,9 @@ WITH fence AS (
     FROM fence LEFT JOIN live ON true
     WHERE $31
     GROUP BY fence.epoch
+    RETURNING bytes
 )
-SELECT count(*) FROM fence
+SELECT (SELECT bytes FROM queued) FROM fence
 "#;
 
 impl LabelStore for Postgres {
@@ -127,7 +128,7 @@ impl LabelStore for Postgres {
         let labels = LabelRows::of(&documents);
         let rejections = RejectionRows::of(records);
         let live_rows = LiveRows::of(live.as_deref(), key, *epoch, records);
-        let moved: i64 = sqlx::query_scalar(STORE)
+        let moved: Option<Option<i64>> = sqlx::query_scalar(STORE)
             .bind(&*key.stream)
             .bind(&*key.topic)
             .bind(key.partition)
@@ -166,10 +167,12 @@ impl LabelStore for Postgres {
             .bind(live_rows.keys)
             .bind(live_rows.values)
             .bind(live_rows.headers)
-            .fetch_one(&self.pool)
+            .fetch_optional(&self.pool)
             .await
             .map_err(store_error("store a batch"))?;
-        Ok(if moved == 1 { Stored::Moved } else { Stored::NotMoved })
+        Ok(moved.map_or(Stored::NotMoved, |queued| Stored::Moved {
+            queued_bytes: usize::try_from(queued.unwrap_or(0)).unwrap_or(usize::MAX),
+        }))
     }
 
     async fn observe(&self, key: &PartitionKey) -> Result<Option<Observed>, StoreError> {

@@ -44,8 +44,8 @@ pub struct Batch {
 /// What a transaction that was committed did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
-    /// The checkpoint moved, and everything with it.
-    Moved,
+    /// The checkpoint moved, and everything with it. So much waits in the outbox now to be published.
+    Moved { queued_bytes: usize },
     /// The checkpoint was not where the batch begins, or not ours: nothing was written.
     NotMoved,
 }

@@ -228,8 +228,8 @@ impl<S: LabelStore> Committer<S> {
         let Report { lease, to, summary, result } = report;
         let place = &lease.claim.key;
         match result? {
-            Delivery::Stored => {
-                lease.stored(to, summary.records, summary.bytes);
+            Delivery::Stored { queued_bytes } => {
+                lease.stored(to, summary.records, summary.bytes, queued_bytes);
                 summary.count(&place.stream);
                 if let Some(partition) = self.of(&lease) {
                     partition.position = to;

@@ -26,7 +26,8 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
 /// How a batch ended.
 #[derive(Debug)]
 pub enum Delivery {
-    Stored,
+    /// So much of it waits to be published, as far as that is known.
+    Stored { queued_bytes: usize },
     /// The checkpoint is ours and stands somewhere else.
     Rewind(Position),
     /// Somebody else claimed the partition.
@@ -51,6 +52,7 @@ pub async fn deliver<S: LabelStore>(store: &S, batch: Batch) -> Result<Delivery,
 async fn deliver_singly<S: LabelStore>(store: &S, batch: Batch) -> Result<Delivery, StoreError> {
     let Batch { key, owner, epoch, advance, records, live } = batch;
     let mut from = advance.from;
+    let mut queued = 0;
     for record in records {
         let to = Position::after(record.offset);
         let step = Advance { from, to, timestamp_ms_max: record.version.timestamp_ms };
@@ -63,12 +65,11 @@ async fn deliver_singly<S: LabelStore>(store: &S, batch: Batch) -> Result<Delive
             }
             result => result?,
         };
-        if !matches!(delivery, Delivery::Stored) {
-            return Ok(delivery);
-        }
+        let Delivery::Stored { queued_bytes } = delivery else { return Ok(delivery) };
+        queued += queued_bytes;
         from = to;
     }
-    Ok(Delivery::Stored)
+    Ok(Delivery::Stored { queued_bytes: queued })
 }
 
 fn reject(record: &mut Finished, error: &StoreError) {
@@ -83,14 +84,15 @@ async fn deliver_whole<S: LabelStore>(store: &S, batch: &Batch) -> Result<Delive
     let mut delays = delays();
     loop {
         match store.store(batch).await {
-            Ok(Stored::Moved) => return Ok(Delivery::Stored),
+            Ok(Stored::Moved { queued_bytes }) => return Ok(Delivery::Stored { queued_bytes }),
             Ok(Stored::NotMoved) => {}
             Err(error) if error.kind == ErrorKind::Retryable => pause(batch, &error, &mut delays).await,
             Err(error) => return Err(error),
         }
         // Not moved, or not known: the checkpoint tells.
         match observe(store, batch).await? {
-            Resolution::Committed => return Ok(Delivery::Stored),
+            // Its size is lost with the reply; the next publishing session measures the outbox.
+            Resolution::Committed => return Ok(Delivery::Stored { queued_bytes: 0 }),
             Resolution::Rewind(position) => return Ok(Delivery::Rewind(position)),
             Resolution::Fenced => return Ok(Delivery::Fenced),
             Resolution::Retry => {
@@ -173,7 +175,7 @@ pub(crate) mod tests {
             }
             checkpoint.position = batch.advance.to;
             self.stored.lock().unwrap().extend(batch.records.iter().cloned());
-            Stored::Moved
+            Stored::Moved { queued_bytes: 0 }
         }
 
         pub(crate) fn offsets(&self) -> Vec<i64> {
@@ -243,21 +245,21 @@ pub(crate) mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_lost_reply_of_a_commit_does_not_store_twice() {
         let store = FakeStore::new(OWNER, 0, vec![Behaviour::CommitUnheard]);
-        assert!(matches!(deliver(&*store, batch(0..3)).await, Ok(Delivery::Stored)));
+        assert!(matches!(deliver(&*store, batch(0..3)).await, Ok(Delivery::Stored { .. })));
         assert_eq!(store.offsets(), [0, 1, 2]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_outage_is_waited_out() {
         let store = FakeStore::new(OWNER, 0, vec![Behaviour::Unreachable; 50]);
-        assert!(matches!(deliver(&*store, batch(0..3)).await, Ok(Delivery::Stored)));
+        assert!(matches!(deliver(&*store, batch(0..3)).await, Ok(Delivery::Stored { .. })));
         assert_eq!(store.offsets(), [0, 1, 2]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_row_that_is_refused_becomes_a_rejection_and_the_others_are_stored() {
         let store = FakeStore::new(OWNER, 0, vec![Behaviour::Refuse(1)]);
-        assert!(matches!(deliver(&*store, batch(0..3)).await, Ok(Delivery::Stored)));
+        assert!(matches!(deliver(&*store, batch(0..3)).await, Ok(Delivery::Stored { .. })));
         let stored = store.stored.lock().unwrap();
         let rejected: Vec<bool> = stored.iter().map(|record| matches!(record.outcome, Outcome::Rejected(_))).collect();
         assert_eq!(rejected, [false, true, false]);
