@@ -127,6 +127,7 @@ reclaim_delay = "2s"
 [kafka.client]
 "session.timeout.ms" = "{session_timeout_ms}"
 "heartbeat.interval.ms" = "500"
+"topic.metadata.refresh.interval.ms" = "1000"
 [postgres]
 schema = "{schema}"
 [engine]

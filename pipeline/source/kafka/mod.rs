@@ -147,10 +147,12 @@ fn partition_count<C: ConsumerContext>(
 
 /// What an operator may tune, by librdkafka's names: a dead worker is noticed within seconds, what is fetched
 /// ahead is bounded, and a lone record waits for no other.
-const TUNABLE: [(&str, &str); 4] = [
+const TUNABLE: [(&str, &str); 5] = [
     ("session.timeout.ms", "10000"),
     ("queued.max.messages.kbytes", "16384"),
     ("fetch.wait.max.ms", "100"),
+    // How soon partitions that were added are read.
+    ("topic.metadata.refresh.interval.ms", "10000"),
     // How often the lags are measured.
     ("statistics.interval.ms", "5000"),
 ];
