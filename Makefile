@@ -22,7 +22,7 @@ CHAOS := cargo test --locked --test integration -- --ignored --nocapture chaos
 test: ## unit and integration tests against a real broker and database, and 90 seconds of faults
 	@config/local/prepare tests
 	@$(WITH_SERVICES) cargo test --locked
-	@$(WITH_SERVICES) ALBERTINE_CHAOS_SECONDS=$${ALBERTINE_CHAOS_SECONDS:-90} $(CHAOS)
+	@$(WITH_SERVICES) ALBERTINE_CHAOS_SECONDS=$${ALBERTINE_CHAOS_SECONDS:-90} ALBERTINE_CHAOS_SEED=$${ALBERTINE_CHAOS_SEED:-0} $(CHAOS)
 
 test-long: test ## the tests that take minutes, in addition
 	@$(WITH_SERVICES) cargo test --locked -- --ignored --skip chaos --skip latency

@@ -152,7 +152,7 @@ impl Publisher {
         Self { outbox, topic, transaction_bytes_max, finishing: AtomicBool::new(false) }
     }
 
-    /// Lets every thread end once what is stored is published.
+    /// Lets every thread end once what is stored is published, or publishing fails: the next owner goes on.
     pub fn finish(&self) {
         self.finishing.store(true, Ordering::Release);
     }
@@ -179,6 +179,9 @@ impl Publisher {
                 gauge(names::UNPUBLISHED_BYTES, &claim.key, bytes as f64);
             }
             tracing::warn!(place = %lease.claim.key, error = format!("{error:#}"), retry_in_ms = delay.as_millis(), "publishing failed; going on from the outbox");
+            if self.is_finishing() {
+                break;
+            }
             wait_out(delay, lease);
         }
         gauge(names::UNPUBLISHED_BYTES, &lease.claim.key, 0.0);

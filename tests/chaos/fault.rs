@@ -93,27 +93,12 @@ impl Fault {
         all
     }
 
-    /// Draws the faults of a run. What changes the expectations comes at most once a run, and not together.
-    pub fn draw(random: &mut fastrand::Rng, upcoming: &mut Vec<Self>) -> Vec<Self> {
-        let mut drawn: Vec<Self> = Vec::new();
-        let mut put_back = Vec::new();
-        while drawn.len() < FAULTS {
-            if upcoming.is_empty() {
-                *upcoming = Self::all();
-                random.shuffle(upcoming);
-            }
-            let Some(fault) = upcoming.pop() else { break };
-            if fault.is_singular() && drawn.iter().any(|other| other.is_singular()) {
-                put_back.push(fault);
-            } else {
-                drawn.push(fault);
-            }
-        }
-        upcoming.extend(put_back);
-        drawn
-    }
-
-    fn is_singular(self) -> bool {
-        matches!(self, Self::DatabaseRestored | Self::TopicRecreated | Self::PartitionsAdded)
+    /// The faults of a seed. As many consecutive seeds as it takes have each fault once.
+    pub fn of_seed(seed: u64) -> Vec<Self> {
+        let mut all = Self::all();
+        let rounds = all.len().div_ceil(FAULTS) as u64;
+        fastrand::Rng::with_seed(seed / rounds).shuffle(&mut all);
+        let first = (seed % rounds) as usize * FAULTS;
+        all.into_iter().skip(first).take(FAULTS).collect()
     }
 }
