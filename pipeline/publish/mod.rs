@@ -196,7 +196,14 @@ impl Publisher {
             return Ok(());
         }
         let mut session = self.topic.open(key)?;
-        let mut published = self.starting_point(session.as_mut(), key, *start)?;
+        let marker = session.marker()?;
+        // Again, since a worker may have been frozen before it opened its session: only if nobody has claimed the
+        // partition since, nobody can have published more than was stored when it was claimed.
+        if self.outbox.state(key)?.owner != Some(lease.claim.owner) {
+            lease.lose();
+            return Ok(());
+        }
+        let mut published = self.starting_point(session.as_mut(), marker, key, *start)?;
         start.claimed = None;
         lease.published(published.position, 0);
         lease.unpublished(self.outbox.unpublished_bytes(key, published)?);
@@ -252,10 +259,10 @@ impl Publisher {
     fn starting_point(
         &self,
         session: &mut dyn LiveSession,
+        marker: Option<Marker>,
         key: &PartitionKey,
         start: Start,
     ) -> anyhow::Result<Published> {
-        let marker = session.marker()?;
         let stored = match start.claimed {
             Some(claimed) => claimed,
             None => self.outbox.state(key)?.stored,

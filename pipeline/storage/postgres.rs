@@ -229,7 +229,9 @@ fn connect_options(config: &PostgresConfig) -> Result<PgConnectOptions, Postgres
             ("tcp_keepalives_interval", "5".into()),
             ("tcp_keepalives_count", "3".into()),
         ])
-        .log_statements(tracing::log::LevelFilter::Trace))
+        .log_statements(tracing::log::LevelFilter::Trace)
+        // The statement of a batch fills a screen; how long batches take is a metric.
+        .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1)))
 }
 
 fn remedy(error: &sqlx::Error) -> &'static str {

@@ -200,7 +200,8 @@ impl KafkaSession {
             if began.elapsed() > CALL_TIMEOUT {
                 bail!("the records were not acknowledged within {CALL_TIMEOUT:?}");
             }
-            self.producer.poll(ACKNOWLEDGEMENT_POLL);
+            self.producer.poll(Duration::ZERO);
+            std::thread::sleep(ACKNOWLEDGEMENT_POLL);
         }
         Ok(())
     }
