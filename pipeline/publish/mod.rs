@@ -387,3 +387,175 @@ impl<S: Sink> Sink for PublishingSink<S> {
         self.inner.record(record);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::VecDeque, sync::Mutex};
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::checkpoint::{Claim, Position};
+
+    const MINE: Uuid = Uuid::from_u128(1);
+    const OTHER: Uuid = Uuid::from_u128(2);
+
+    fn at(position: i64) -> Published {
+        Published { epoch: 1, position: Position(position) }
+    }
+
+    fn range(start: i64, end: i64) -> OutboxRange {
+        let (start, end) = (Position(start), Position(end));
+        OutboxRange { epoch: 1, start, end, records: Vec::new(), bytes: 1, stored_at: Utc::now() }
+    }
+
+    /// A store whose owner changes by a plan, and stays with the last.
+    struct FakeOutbox {
+        owners: Mutex<VecDeque<Uuid>>,
+        stored: i64,
+        ranges: Vec<OutboxRange>,
+        deleted: Mutex<Vec<Published>>,
+    }
+
+    impl Outbox for FakeOutbox {
+        fn state(&self, _: &PartitionKey) -> anyhow::Result<StoredState> {
+            let mut owners = self.owners.lock().unwrap();
+            let owner = if owners.len() > 1 { owners.pop_front() } else { owners.front().copied() };
+            Ok(StoredState { owner, stored: at(self.stored) })
+        }
+
+        fn ranges(&self, _: &PartitionKey, published: Option<Published>, _: usize) -> anyhow::Result<Vec<OutboxRange>> {
+            let behind = |range: &&OutboxRange| published.is_none_or(|published| range.published() > published);
+            Ok(self.ranges.iter().filter(behind).cloned().collect())
+        }
+
+        fn unpublished_bytes(&self, _: &PartitionKey, _: Published) -> anyhow::Result<usize> {
+            Ok(0)
+        }
+
+        fn delete(&self, _: &PartitionKey, published: Published) -> anyhow::Result<()> {
+            self.deleted.lock().unwrap().push(published);
+            Ok(())
+        }
+    }
+
+    /// A topic that keeps what was committed; the replies to the first commits may be lost.
+    #[derive(Default)]
+    struct Broker {
+        marker: Option<Marker>,
+        published: Vec<(i64, i64)>,
+        replies_lost: usize,
+    }
+
+    #[derive(Clone, Default)]
+    struct FakeTopic(Arc<Mutex<Broker>>);
+
+    impl LiveTopic for FakeTopic {
+        fn open(&self, _: &PartitionKey) -> anyhow::Result<Box<dyn LiveSession>> {
+            Ok(Box::new(self.clone()))
+        }
+    }
+
+    impl LiveSession for FakeTopic {
+        fn marker(&mut self) -> anyhow::Result<Option<Marker>> {
+            Ok(self.0.lock().unwrap().marker.clone())
+        }
+
+        fn newest(&mut self, _: DateTime<Utc>) -> anyhow::Result<Newest> {
+            Ok(Newest::Nothing)
+        }
+
+        fn mark(&mut self, position: Position, note: &MarkerNote) -> anyhow::Result<()> {
+            self.0.lock().unwrap().marker = Some(Marker { position, note: Some(note.clone()) });
+            Ok(())
+        }
+
+        fn publish(&mut self, ranges: &[OutboxRange], _: Published, note: &MarkerNote) -> anyhow::Result<()> {
+            let mut broker = self.0.lock().unwrap();
+            broker.published.extend(ranges.iter().map(|range| (range.start.0, range.end.0)));
+            let position = ranges.last().unwrap().end;
+            broker.marker = Some(Marker { position, note: Some(note.clone()) });
+            if broker.replies_lost > 0 {
+                broker.replies_lost -= 1;
+                bail!("the reply is lost");
+            }
+            Ok(())
+        }
+    }
+
+    /// Runs a publisher until it has nothing more to do; what the broker has then.
+    fn run(owners: &[Uuid], claimed: i64, ranges: Vec<OutboxRange>, broker: Broker) -> Broker {
+        let stored = ranges.last().map_or(claimed, |range| range.end.0);
+        let owners = Mutex::new(owners.iter().copied().collect());
+        let outbox = Arc::new(FakeOutbox { owners, stored, ranges, deleted: Mutex::default() });
+        let topic = FakeTopic(Arc::new(Mutex::new(broker)));
+        let key = PartitionKey { stream: "reviews".into(), topic: "reviews".into(), partition: 0 };
+        let lease = Lease::new(Claim {
+            key,
+            owner: MINE,
+            position: Position(claimed),
+            epoch: 1,
+            generation: 1,
+            timestamp_ms_max: 0,
+            is_fresh: false,
+        });
+        lease.stored(Position(stored), 0, 0, 0);
+        let publisher = Publisher::new(outbox, Arc::new(topic.clone()), 1_000);
+        thread::scope(|scope| {
+            scope.spawn(|| publisher.run(&lease));
+            let began = Instant::now();
+            while lease.published_position() < Position(stored) && lease.is_held() && began.elapsed() < IDLE {
+                thread::sleep(Duration::from_millis(1));
+            }
+            publisher.finish();
+            lease.give_back();
+        });
+        std::mem::take(&mut *topic.0.lock().unwrap())
+    }
+
+    fn published_up_to(position: i64) -> Broker {
+        Broker { marker: Some(marker(position)), ..Broker::default() }
+    }
+
+    fn marker(position: i64) -> Marker {
+        Marker { position: Position(position), note: Some(MarkerNote::of_epoch(1)) }
+    }
+
+    #[test]
+    fn ranges_behind_the_offset_are_published_once_and_in_order() {
+        let broker = published_up_to(10);
+        let broker = run(&[MINE], 10, vec![range(0, 10), range(10, 20), range(20, 25)], broker);
+        assert_eq!(broker.published, [(10, 20), (20, 25)]);
+        assert_eq!(broker.marker.unwrap().position, Position(25));
+    }
+
+    #[test]
+    fn a_commit_whose_reply_is_lost_is_not_repeated() {
+        let broker = Broker { replies_lost: 1, ..published_up_to(10) };
+        let broker = run(&[MINE], 10, vec![range(10, 20)], broker);
+        assert_eq!(broker.published, [(10, 20)]);
+    }
+
+    #[test]
+    fn a_worker_whose_claim_was_taken_opens_no_session() {
+        let broker = published_up_to(10);
+        let broker = run(&[OTHER], 10, vec![range(10, 20)], broker);
+        assert_eq!(broker.published, []);
+    }
+
+    #[test]
+    fn a_worker_that_was_frozen_before_its_session_marks_nothing_as_ahead() {
+        // Claimed at 10; another worker took over meanwhile and published up to 50.
+        let broker = published_up_to(50);
+        let broker = run(&[MINE, OTHER], 10, vec![range(10, 20)], broker);
+        assert_eq!((broker.published, broker.marker), (Vec::new(), Some(marker(50))));
+    }
+
+    #[test]
+    fn an_offset_ahead_of_the_store_is_noted_and_nothing_is_published() {
+        let broker = published_up_to(50);
+        let broker = run(&[MINE], 10, vec![range(10, 20)], broker);
+        let note = broker.marker.unwrap().note.unwrap();
+        assert_eq!((broker.published, note.ahead_of), (Vec::new(), Some(at(10))));
+    }
+}
