@@ -13,5 +13,6 @@ mod delivery;
 mod inference;
 mod kafka;
 mod latency;
+mod source;
 mod storage;
 mod support;
