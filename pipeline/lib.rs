@@ -22,6 +22,7 @@ pub mod inspection;
 pub mod kafka;
 pub mod model;
 pub mod publish;
+pub mod retry;
 pub mod source;
 pub mod storage;
 pub mod stream;

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use rdkafka::{
-    Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
 };
 
 use super::{
     client::{ClientLog, client_config},
+    subscribe::offsets_at,
     topic_id::{TopicIdError, topic_id},
 };
 use crate::{
@@ -80,14 +80,7 @@ impl TopicOffsets {
     /// # Errors
     /// [`OffsetsError`] where the broker does not answer or refuses.
     pub fn at(&self, partition: i32, time: DateTime<Utc>) -> Result<Option<Position>, OffsetsError> {
-        let mut query = TopicPartitionList::new();
-        query
-            .add_partition_offset(&self.topic, partition, Offset::Offset(time.timestamp_millis()))
-            .map_err(self.failed())?;
-        let found = self.consumer.offsets_for_times(query, TIMEOUT).map_err(self.failed())?;
-        Ok(found.elements().first().and_then(|element| match element.offset() {
-            Offset::Offset(offset) => Some(Position(offset)),
-            _ => None,
-        }))
+        let found = offsets_at(&self.consumer, &self.topic, [&partition], time).map_err(self.failed())?;
+        Ok(found.first().and_then(|(_, offset)| offset.map(Position)))
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use rdkafka::{
     Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers as _},
     metadata::{MetadataPartition, MetadataTopic},
@@ -310,8 +310,8 @@ pub fn partitions(consumer: &BaseConsumer<ClientLog>, topic: &str) -> Result<Vec
 ///
 /// # Errors
 /// Where the broker does not answer or refuses.
-pub fn offsets_at<'a>(
-    consumer: &BaseConsumer<ClientLog>,
+pub fn offsets_at<'a, C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
     topic: &str,
     partitions: impl IntoIterator<Item = &'a i32>,
     time: DateTime<Utc>,

@@ -23,7 +23,6 @@ use std::{
 };
 
 use anyhow::{anyhow, bail};
-use backon::{BackoffBuilder, ExponentialBuilder};
 use chrono::{DateTime, Utc};
 
 use crate::{
@@ -35,6 +34,7 @@ use crate::{
         publication::{Marker, MarkerNote, Resolution, StoredState, resolve, resolve_found},
         standing::Publication,
     },
+    retry,
     source::{Lease, Record, Sink},
     telemetry::metrics as names,
 };
@@ -164,12 +164,12 @@ impl Publisher {
         let claim = &lease.claim;
         let claimed = Published { epoch: claim.epoch, position: claim.position };
         let mut start = Start { claimed: Some(claimed), fresh: claim.is_fresh.then_some(claimed) };
-        let mut delays = delays();
+        let mut delays = retry::delays(RETRY_DELAY_MIN, RETRY_DELAY_MAX);
         while lease.is_held() {
             let opened = Instant::now();
             let Err(error) = self.publish_until_failure(lease, &mut start) else { break };
             if opened.elapsed() > RETRY_DELAY_MAX * 2 {
-                delays = self::delays();
+                delays = retry::delays(RETRY_DELAY_MIN, RETRY_DELAY_MAX);
             }
             let delay = delays.next().unwrap_or(RETRY_DELAY_MAX);
             count(names::PUBLISH_FAILURES, &lease.claim.key, 1);
@@ -343,15 +343,6 @@ fn wait_out(delay: Duration, lease: &Lease) {
     {
         thread::park_timeout(left);
     }
-}
-
-fn delays() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default()
-        .with_min_delay(RETRY_DELAY_MIN)
-        .with_max_delay(RETRY_DELAY_MAX)
-        .with_jitter()
-        .without_max_times()
-        .build()
 }
 
 fn seconds_since(time: DateTime<Utc>) -> f64 {

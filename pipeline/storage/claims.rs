@@ -9,7 +9,7 @@ use super::{
     postgres::{Postgres, store_error},
 };
 use crate::domain::{
-    checkpoint::{Claim, Observed, PartitionKey, Position, TopicStart},
+    checkpoint::{Claim, PartitionKey, Position, TopicStart},
     live::Published,
 };
 
@@ -171,18 +171,5 @@ impl Postgres {
         .map_err(failed())?;
         transaction.commit().await.map_err(failed())?;
         Ok(moved.map(|(epoch, position)| Published { epoch, position: Position(position) }))
-    }
-
-    pub(super) async fn observe_checkpoint(&self, key: &PartitionKey) -> Result<Option<Observed>, StoreError> {
-        let row: Option<(Option<Uuid>, i64)> = sqlx::query_as(
-            "SELECT owner, position FROM checkpoints WHERE stream = $1 AND topic = $2 AND partition = $3",
-        )
-        .bind(&*key.stream)
-        .bind(&*key.topic)
-        .bind(key.partition)
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(store_error("read the checkpoint"))?;
-        Ok(row.map(|(owner, position)| Observed { owner, position: Position(position) }))
     }
 }

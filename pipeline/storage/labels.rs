@@ -176,7 +176,8 @@ impl LabelStore for Postgres {
     }
 
     async fn observe(&self, key: &PartitionKey) -> Result<Option<Observed>, StoreError> {
-        self.observe_checkpoint(key).await
+        let state = self.stored_state(key).await?;
+        Ok(state.map(|state| Observed { owner: state.owner, position: state.stored.position }))
     }
 }
 

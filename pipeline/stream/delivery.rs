@@ -6,14 +6,13 @@
 
 use std::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
-
 use crate::{
     domain::{
         checkpoint::{Advance, Position, Resolution, resolve},
         document::{Finished, Outcome},
         rejection::{Rejection, Stage},
     },
+    retry,
     storage::{Batch, ErrorKind, LabelStore, StoreError, Stored},
     telemetry::metrics as names,
 };
@@ -81,7 +80,7 @@ fn reject(record: &mut Finished, error: &StoreError) {
 }
 
 async fn deliver_whole<S: LabelStore>(store: &S, batch: &Batch) -> Result<Delivery, StoreError> {
-    let mut delays = delays();
+    let mut delays = retry::delays(RETRY_DELAY_MIN, RETRY_DELAY_MAX);
     loop {
         match store.store(batch).await {
             Ok(Stored::Moved { queued_bytes }) => return Ok(Delivery::Stored { queued_bytes }),
@@ -103,7 +102,7 @@ async fn deliver_whole<S: LabelStore>(store: &S, batch: &Batch) -> Result<Delive
 }
 
 async fn observe<S: LabelStore>(store: &S, batch: &Batch) -> Result<Resolution, StoreError> {
-    let mut delays = delays();
+    let mut delays = retry::delays(RETRY_DELAY_MIN, RETRY_DELAY_MAX);
     loop {
         match store.observe(&batch.key).await {
             Ok(observed) => return Ok(resolve(observed, batch.owner, batch.advance)),
@@ -111,15 +110,6 @@ async fn observe<S: LabelStore>(store: &S, batch: &Batch) -> Result<Resolution, 
             Err(error) => return Err(error),
         }
     }
-}
-
-fn delays() -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default()
-        .with_min_delay(RETRY_DELAY_MIN)
-        .with_max_delay(RETRY_DELAY_MAX)
-        .with_jitter()
-        .without_max_times()
-        .build()
 }
 
 async fn pause(batch: &Batch, error: &StoreError, delays: &mut impl Iterator<Item = Duration>) {

@@ -198,24 +198,5 @@ fn compare_states(database: &Database, ledger: &Ledger, wrong: &mut Vec<String>)
 
 /// The sums of the items against a recount.
 fn compare_sums(database: &Database, wrong: &mut Vec<String>) {
-    let different = database.texts(
-        "WITH recount AS (
-             SELECT documents.stream, documents.item, labels.task, labels.model, class.name AS label,
-                    count(*) FILTER (WHERE class.name = labels.label) AS documents,
-                    sum(round(class.probability::double precision * 1000000)::bigint)::bigint AS probability_millions
-             FROM {s}.documents
-             JOIN {s}.labels ON labels.stream = documents.stream AND labels.document_id = documents.document_id
-                 AND labels.version = documents.version
-             JOIN {s}.models USING (model, model_version)
-             CROSS JOIN LATERAL unnest(models.labels, labels.probabilities) AS class (name, probability)
-             WHERE documents.item IS NOT NULL AND NOT documents.deleted
-             GROUP BY documents.stream, documents.item, labels.task, labels.model, class.name
-         )
-         SELECT concat_ws(' ', 'sums', item, label, documents, probability_millions)
-         FROM (TABLE {s}.item_labels EXCEPT TABLE recount) AS extra
-         UNION ALL
-         SELECT concat_ws(' ', 'recount', item, label, documents, probability_millions)
-         FROM (TABLE recount EXCEPT TABLE {s}.item_labels) AS missing",
-    );
-    wrong.extend(different.into_iter().map(|row| format!("SUMS: {row}")));
+    wrong.extend(database.differences_from_a_recount().into_iter().map(|row| format!("SUMS: {row}")));
 }

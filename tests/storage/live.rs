@@ -50,22 +50,7 @@ impl Fixture {
     }
 
     fn assert_sums_equal_a_recount(&self) {
-        let different = self.database.texts(
-            "WITH recount AS (
-                 SELECT documents.stream, documents.item, labels.task, labels.model, class.name,
-                        count(*) FILTER (WHERE class.name = labels.label),
-                        sum(round(class.probability::double precision * 1000000)::bigint)::bigint
-                 FROM {s}.documents
-                 JOIN {s}.labels USING (stream, document_id, version)
-                 JOIN {s}.models USING (model, model_version)
-                 CROSS JOIN LATERAL unnest(models.labels, labels.probabilities) AS class (name, probability)
-                 WHERE documents.item IS NOT NULL AND NOT documents.deleted
-                 GROUP BY 1, 2, 3, 4, 5
-             )
-             (SELECT 'sums ' || extra::text FROM (TABLE {s}.item_labels EXCEPT TABLE recount) AS extra)
-             UNION ALL
-             (SELECT 'recount ' || missing::text FROM (TABLE recount EXCEPT TABLE {s}.item_labels) AS missing)",
-        );
+        let different = self.database.differences_from_a_recount();
         assert!(different.is_empty(), "{different:#?}");
     }
 }

@@ -67,6 +67,29 @@ impl Database {
         self.rows(query).iter().map(|row| row.get(0)).collect()
     }
 
+    /// Where the sums of items differ from a recount of what is stored.
+    pub fn differences_from_a_recount(&self) -> Vec<String> {
+        self.texts(
+            "WITH recount AS (
+             SELECT documents.stream, documents.item, labels.task, labels.model, class.name AS label,
+                    count(*) FILTER (WHERE class.name = labels.label) AS documents,
+                    sum(round(class.probability::double precision * 1000000)::bigint)::bigint AS probability_millions
+             FROM {s}.documents
+             JOIN {s}.labels ON labels.stream = documents.stream AND labels.document_id = documents.document_id
+                 AND labels.version = documents.version
+             JOIN {s}.models USING (model, model_version)
+             CROSS JOIN LATERAL unnest(models.labels, labels.probabilities) AS class (name, probability)
+             WHERE documents.item IS NOT NULL AND NOT documents.deleted
+             GROUP BY documents.stream, documents.item, labels.task, labels.model, class.name
+         )
+         SELECT concat_ws(' ', 'sums', item, label, documents, probability_millions)
+         FROM (TABLE {s}.item_labels EXCEPT TABLE recount) AS extra
+         UNION ALL
+         SELECT concat_ws(' ', 'recount', item, label, documents, probability_millions)
+         FROM (TABLE recount EXCEPT TABLE {s}.item_labels) AS missing",
+        )
+    }
+
     pub fn current_labels(&self) -> i64 {
         self.number("SELECT count(*) FROM {s}.current_labels")
     }

@@ -3,13 +3,10 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use rdkafka::{
-    Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
-};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::{REQUEST_TIMEOUT, SourceError, Start, assignment::Context, partition_count};
-use crate::domain::checkpoint::Position;
+use crate::{domain::checkpoint::Position, kafka::subscribe::offsets_at};
 
 impl Context {
     /// Start positions of all partitions the topic has now: decided for all at once, so that a partition
@@ -56,28 +53,12 @@ impl Context {
         partitions: &[i32],
         time: DateTime<Utc>,
     ) -> Result<Vec<(i32, Position)>, SourceError> {
-        let failed = |error| self.broker_error(format!("find the offsets at `{time}`"), error);
-        let mut query = TopicPartitionList::new();
-        for &partition in partitions {
-            query
-                .add_partition_offset(&self.config.topic, partition, Offset::Offset(time.timestamp_millis()))
-                .map_err(failed)?;
-        }
-        let found = consumer.offsets_for_times(query, REQUEST_TIMEOUT).map_err(failed)?;
-        let mut ends = HashMap::new();
-        for (partition, position) in self.watermarks(consumer, partitions, |_, high| high)? {
-            ends.insert(partition, position);
-        }
+        let found = offsets_at(consumer, &self.config.topic, partitions, time)
+            .map_err(|error| self.broker_error(format!("find the offsets at `{time}`"), error))?;
+        let ends: HashMap<i32, Position> = self.watermarks(consumer, partitions, |_, high| high)?.into_iter().collect();
         Ok(found
-            .elements()
-            .iter()
-            .filter_map(|element| {
-                let end = *ends.get(&element.partition())?;
-                Some((
-                    element.partition(),
-                    if let Offset::Offset(offset) = element.offset() { Position(offset) } else { end },
-                ))
-            })
+            .into_iter()
+            .filter_map(|(partition, offset)| Some((partition, offset.map_or(*ends.get(&partition)?, Position))))
             .collect())
     }
 }
