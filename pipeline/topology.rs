@@ -19,7 +19,10 @@ use backon::{ExponentialBuilder, Retryable};
 use tokio::{runtime::Handle, sync::mpsc, task::JoinSet};
 
 use crate::{
-    config::resolved::{Config, LiveConfig, StreamConfig},
+    config::{
+        file::OtherLanguages,
+        resolved::{Config, LiveConfig, StreamConfig},
+    },
     domain::{
         checkpoint::{Claim, PartitionKey, TopicStart},
         live::{LiveFormat, OutboxRange, Published},
@@ -54,7 +57,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The models a command needs, by name, and the engine that runs them.
 pub struct ModelHost {
     pub models: BTreeMap<String, (ModelIndex, Arc<Model>)>,
-    pub engine: Engine,
+    pub engine: Arc<Engine>,
 }
 
 impl ModelHost {
@@ -73,7 +76,12 @@ impl ModelHost {
             }
         }
         let engine = Engine::start(&load_runtime(config)?, &opened, config.engine)?;
-        Ok(Self { models, engine })
+        Ok(Self { models, engine: Arc::new(engine) })
+    }
+
+    /// The models of a stream, in its order.
+    pub fn of(&self, stream: &StreamConfig) -> Vec<(ModelIndex, Arc<Model>)> {
+        stream.models.iter().filter_map(|name| self.models.get(name).cloned()).collect()
     }
 }
 
@@ -120,16 +128,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     store.check_migrated(&config.postgres.schema).await?;
     store.maintain_partitions(config.rejections_retention).await?;
     let host = ModelHost::start(&config, config.streams.values().flat_map(|stream| &stream.models))?;
-    let engine = Arc::new(host.engine);
+    let engine = Arc::clone(&host.engine);
     let mut streams = Vec::new();
     let (failures, mut failed) = mpsc::channel(config.streams.len());
     for stream in config.streams.values() {
-        let models: Vec<(ModelIndex, Arc<Model>)> =
-            stream.models.iter().filter_map(|name| host.models.get(name).cloned()).collect();
+        let models = host.of(stream);
         ensure_live_topics(&config, stream).await?;
         store.register_models(&stream.name, &models.iter().map(|(_, model)| &**model).collect::<Vec<_>>()).await?;
         streams.push(RunningStream::start(&config, stream, models, &store, &engine, &failures)?);
     }
+    drop(host);
     tracing::info!(streams = streams.len(), engine_sessions = config.engine.sessions.get(), "running");
     let mut maintenance = JoinSet::new();
     maintenance.spawn(maintain(store.clone(), config.rejections_retention));
@@ -216,13 +224,7 @@ impl RunningStream {
 
         // The source keeps at most this many in flight a stream, and one more for each poll it is late.
         let (intake, records) = Intake::new(events.clone(), stream.in_flight_documents_max * 2);
-        let intake_config = Arc::new(IntakeConfig {
-            stream: stream.name.clone(),
-            mapping: stream.mapping.clone(),
-            text_bytes_max: stream.text_bytes_max,
-            models,
-            dead_letters: stream.live.as_ref().is_some_and(|live| live.dead_letters.is_some()),
-        });
+        let intake_config = Arc::new(intake_config(stream, models));
         let mut threads = Vec::new();
         for index in 0..config.tokenizer_threads.get() {
             let (config, records, engine, events) =
@@ -307,6 +309,18 @@ impl Publishing {
 
     fn into_threads(self) -> Vec<JoinHandle<()>> {
         std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What a stream does with its records.
+pub fn intake_config(stream: &StreamConfig, models: Vec<(ModelIndex, Arc<Model>)>) -> IntakeConfig {
+    IntakeConfig {
+        stream: stream.name.clone(),
+        decoder: stream.decoder.clone(),
+        rejects_other_languages: stream.other_languages == OtherLanguages::Reject,
+        text_bytes_max: stream.text_bytes_max,
+        models,
+        dead_letters: stream.live.as_ref().is_some_and(|live| live.dead_letters.is_some()),
     }
 }
 

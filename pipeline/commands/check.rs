@@ -126,11 +126,11 @@ async fn check_database(config: &Config, report: &mut Report) -> std::io::Result
 fn check_topic(config: &Config, stream: &StreamConfig, runtime: &tokio::runtime::Runtime) -> anyhow::Result<String> {
     let partitions = kafka::probe(&config.kafka.client, &stream.name, &stream.topic)?;
     let compacted = runtime.block_on(admin::is_compacted(&config.kafka.client, &stream.topic))?;
-    if compacted && !stream.mapping.supports_deletion() {
+    if compacted && !stream.decoder.mapping.supports_deletion() {
         bail!(
             "topic `{}` is compacted, so records without a value delete documents, but the id comes from `{}`: set `streams.{}.fields.id` to `key`, or deletions are rejected",
             stream.topic,
-            stream.mapping.id,
+            stream.decoder.mapping.id,
             stream.name
         );
     }

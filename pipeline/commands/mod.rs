@@ -5,7 +5,9 @@
 mod check;
 mod classify;
 mod database;
+mod dry_run;
 mod output;
+mod peek;
 mod position;
 mod run;
 mod status;
@@ -16,7 +18,7 @@ mod verify;
 
 use std::{
     io::{IsTerminal, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -29,6 +31,9 @@ use crate::{
     telemetry::logging::{self, LogFilterError, LogFormat},
     topology::UnknownModel,
 };
+
+/// Where the configuration lies in a checkout.
+const DEFAULT_CONFIG: &str = "config/albertine.toml";
 
 const EXIT_CONFIGURATION: u8 = 78;
 const EXIT_USAGE: u8 = 2;
@@ -62,7 +67,7 @@ struct Cli {
 #[derive(Debug, Args)]
 struct GlobalOptions {
     /// The configuration file
-    #[arg(long, global = true, env = "ALBERTINE_CONFIG", default_value = "config/albertine.toml", value_name = "FILE")]
+    #[arg(long, global = true, env = "ALBERTINE_CONFIG", default_value = DEFAULT_CONFIG, value_name = "FILE")]
     config: PathBuf,
     /// Kafka's bootstrap servers, above the file's
     #[arg(long, global = true, env = "KAFKA_BOOTSTRAP_SERVERS", value_name = "HOST:PORT,…")]
@@ -89,14 +94,23 @@ struct GlobalOptions {
 
 impl GlobalOptions {
     fn load_config(&self) -> Result<Config, ConfigError> {
-        config::load(
-            &self.config,
-            Overrides {
-                kafka_bootstrap_servers: self.kafka_bootstrap_servers.clone(),
-                database_url: self.database_url.clone(),
-                onnxruntime_library: self.onnxruntime_library.clone(),
-            },
-        )
+        config::load(&self.config, self.overrides())
+    }
+
+    /// For commands of the first hour: without a file, where none was asked for, everything has its default.
+    fn load_config_or_defaults(&self) -> Result<Config, ConfigError> {
+        if self.config == Path::new(DEFAULT_CONFIG) && !self.config.exists() {
+            return config::defaults(self.overrides());
+        }
+        self.load_config()
+    }
+
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            kafka_bootstrap_servers: self.kafka_bootstrap_servers.clone(),
+            database_url: self.database_url.clone(),
+            onnxruntime_library: self.onnxruntime_library.clone(),
+        }
     }
 }
 
@@ -143,7 +157,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
-        Command::Run(args) => run::run(&cli.global, args),
+        Command::Run(args) => run::run(&cli.global, &args),
         Command::Check(args) => check::run(&cli.global, &args),
         Command::Status(args) => status::run(&cli.global, &args),
         Command::Position(args) => position::run(&cli.global, &args),

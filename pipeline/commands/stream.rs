@@ -1,23 +1,21 @@
 //! `albertine stream`: puts records on a stream's topic, and looks at what is there and what comes of it.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     path::PathBuf,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
-use chrono::DateTime;
 use indicatif::{ProgressBar, ProgressStyle};
-use owo_colors::OwoColorize;
 use serde_json::{Map, Value};
 
-use super::{GlobalOptions, find_stream, runtime, tail, terminal::excerpt, wants_colour};
+use super::{GlobalOptions, find_stream, peek, runtime, tail};
 use crate::{
     config::resolved::{Config, StreamConfig},
-    decode::{Decoded, json, mapping::FieldPath},
-    kafka::{admin, peek, produce::RecordProducer},
+    decode::mapping::FieldPath,
+    kafka::{admin, produce::RecordProducer},
     source::file::{self, FileFormat},
 };
 
@@ -31,8 +29,8 @@ pub struct StreamArgs {
 enum StreamCommand {
     /// Put the records of a file on a stream's topic
     Produce(ProduceArgs),
-    /// Show a stream's newest records as its mapping sees them
-    Peek(PeekArgs),
+    /// Show a stream's newest records as its mapping sees them, or propose a mapping for a topic
+    Peek(peek::PeekArgs),
     /// Show the labels of a stream's live topic as they are published
     Tail(tail::TailArgs),
 }
@@ -64,21 +62,11 @@ struct ProduceArgs {
     rate: Option<u32>,
 }
 
-#[derive(Debug, clap::Args)]
-struct PeekArgs {
-    /// The stream, by its name in the configuration
-    name: String,
-    /// How many records
-    #[arg(long, env = "ALBERTINE_STREAM_PEEK_LIMIT", default_value_t = 20, value_name = "RECORDS")]
-    limit: usize,
-}
-
 pub fn run(global: &GlobalOptions, args: &StreamArgs) -> anyhow::Result<()> {
-    let config = global.load_config()?.with_streams()?;
     match &args.command {
-        StreamCommand::Produce(args) => produce(&config, args),
-        StreamCommand::Peek(args) => peek(&config, args),
-        StreamCommand::Tail(args) => tail::run(&config, args),
+        StreamCommand::Produce(args) => produce(&global.load_config()?.with_streams()?, args),
+        StreamCommand::Peek(args) => peek::run(&global.load_config_or_defaults()?, args),
+        StreamCommand::Tail(args) => tail::run(&global.load_config()?.with_streams()?, args),
     }
 }
 
@@ -127,7 +115,7 @@ fn produce(config: &Config, args: &ProduceArgs) -> anyhow::Result<()> {
 
 /// The id, where the record has one; a record without is rejected when it is read, with its place.
 fn key_of(stream: &StreamConfig, fields: &Map<String, Value>, key_field: &str) -> Option<String> {
-    let id = match &stream.mapping.id {
+    let id = match &stream.decoder.mapping.id {
         FieldPath::Key => fields.get(key_field)?.clone(),
         FieldPath::Pointer(pointer) => Value::Object(fields.clone()).pointer(pointer)?.clone(),
     };
@@ -150,34 +138,4 @@ fn progress_bar(size: Option<u64>) -> ProgressBar {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
-}
-
-fn peek(config: &Config, args: &PeekArgs) -> anyhow::Result<()> {
-    let stream = find_stream(config, &args.name)?;
-    let records = peek::newest(&config.kafka.client, &stream.topic, args.limit)?;
-    let mut out = std::io::stdout().lock();
-    let colour = wants_colour(&out);
-    if records.is_empty() {
-        writeln!(out, "topic `{}` holds no records", stream.topic)?;
-    }
-    for record in records {
-        let time = record
-            .timestamp_ms
-            .and_then(DateTime::from_timestamp_millis)
-            .map_or_else(|| "-".into(), |time| time.format("%F %T").to_string());
-        let place = format!("{:>3} {:>9}  {time}", record.partition, record.offset);
-        match json::decode(&stream.mapping, record.key.as_deref(), record.value.as_deref()) {
-            Ok(Decoded::Document(document)) => {
-                let attributes = &document.attributes;
-                let rating = attributes.rating.map_or_else(String::new, |rating| format!("  rating {rating}"));
-                let item = attributes.item.as_deref().map_or_else(String::new, |item| format!("  item {item}"));
-                let id = if colour { attributes.id.cyan().to_string() } else { attributes.id.clone() };
-                writeln!(out, "{place}  {id}{item}{rating}  {}", excerpt(&document.text))?;
-            }
-            Ok(Decoded::Deletion { id }) => writeln!(out, "{place}  {id}  deletes the document")?,
-            Err(rejection) if colour => writeln!(out, "{place}  {}", rejection.red())?,
-            Err(rejection) => writeln!(out, "{place}  would be rejected: {rejection}")?,
-        }
-    }
-    Ok(())
 }

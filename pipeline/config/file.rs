@@ -21,7 +21,7 @@ use super::{
     resolved::{ConfigError, Problem},
     secret::ClientSettings,
 };
-use crate::publish::kafka::topics::Cleanup;
+use crate::{decode::mapping::TimeUnit, publish::kafka::topics::Cleanup};
 
 /// Prefix of the environment variables that set keys of the file.
 const ENVIRONMENT_PREFIX: &str = "ALBERTINE_";
@@ -161,6 +161,8 @@ pub struct Stream {
     /// The consumer group; `albertine.<stream>` unless given.
     pub group: Option<String>,
     pub fields: Fields,
+    #[serde(default)]
+    pub other_languages: OtherLanguages,
     #[serde(default = "text_bytes_max")]
     pub text_bytes_max: ByteSize,
     #[serde(default = "in_flight_documents_max")]
@@ -248,6 +250,15 @@ pub enum RecordFormat {
     Json,
 }
 
+/// What happens to texts in a language that a model of the stream was not trained for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OtherLanguages {
+    #[default]
+    Label,
+    Reject,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fields {
@@ -257,6 +268,9 @@ pub struct Fields {
     pub user: Option<String>,
     pub rating: Option<String>,
     pub occurred_at: Option<String>,
+    #[serde(default)]
+    pub occurred_at_unit: TimeUnit,
+    pub language: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -274,13 +288,29 @@ pub fn parse(path: &Path) -> Result<FileConfig, ConfigError> {
     if !path.is_file() {
         return Err(ConfigError::Missing { path: path.to_owned() });
     }
-    let environment = Env::prefixed(ENVIRONMENT_PREFIX)
+    Figment::new()
+        .merge(Toml::file_exact(path))
+        .merge(environment())
+        .extract()
+        .map_err(|errors| ConfigError::Invalid { path: path.to_owned(), problems: problems(errors) })
+}
+
+/// Reads the environment alone.
+///
+/// # Errors
+/// [`ConfigError`] where a key is unknown or of the wrong type.
+pub fn parse_environment() -> Result<FileConfig, ConfigError> {
+    Figment::from(environment()).extract().map_err(|errors| ConfigError::Values { problems: problems(errors) })
+}
+
+fn environment() -> Env {
+    Env::prefixed(ENVIRONMENT_PREFIX)
         .filter(|key| key.as_str().contains(ENVIRONMENT_SEPARATOR))
-        .split(ENVIRONMENT_SEPARATOR);
-    Figment::new().merge(Toml::file_exact(path)).merge(environment).extract().map_err(|errors| ConfigError::Invalid {
-        path: path.to_owned(),
-        problems: errors.into_iter().map(|error| problem(&error)).collect(),
-    })
+        .split(ENVIRONMENT_SEPARATOR)
+}
+
+fn problems(errors: figment::Error) -> Vec<Problem> {
+    errors.into_iter().map(|error| problem(&error)).collect()
 }
 
 /// Whether the value of a key may be a secret.

@@ -27,3 +27,11 @@ pub struct Overrides {
 pub fn load(path: &Path, overrides: Overrides) -> Result<resolved::Config, ConfigError> {
     resolved::resolve(file::parse(path)?, overrides)
 }
+
+/// The configuration without a file: the environment above the defaults.
+///
+/// # Errors
+/// [`ConfigError`] with every problem found, each with its key.
+pub fn defaults(overrides: Overrides) -> Result<resolved::Config, ConfigError> {
+    resolved::resolve(file::parse_environment()?, overrides)
+}

@@ -7,11 +7,14 @@ use chrono::DateTime;
 
 use super::{
     Overrides,
-    file::{FileConfig, Live, OneOrMany, RecordFormat, Stream},
+    file::{Fields, FileConfig, Live, OneOrMany, OtherLanguages, RecordFormat, Stream},
     secret::ClientSettings,
 };
 use crate::{
-    decode::mapping::{FieldMapping, FieldPath},
+    decode::{
+        Decoder, Format,
+        mapping::{FieldMapping, FieldPath},
+    },
     engine::EngineConfig,
     publish::kafka::topics::{Cleanup, LiveTopicShape},
     source::kafka::Start,
@@ -60,11 +63,11 @@ pub struct KafkaConfig {
 pub struct StreamConfig {
     pub name: Arc<str>,
     pub topic: Arc<str>,
-    pub format: RecordFormat,
+    pub decoder: Decoder,
+    pub other_languages: OtherLanguages,
     pub start: Start,
     pub models: Vec<String>,
     pub group: String,
-    pub mapping: FieldMapping,
     pub text_bytes_max: usize,
     pub in_flight_documents_max: usize,
     pub in_flight_bytes_max: usize,
@@ -297,37 +300,20 @@ fn resolve_stream(
         format!("`{}` must be `earliest`, `latest` or a time such as `2026-01-31T00:00:00Z`", stream.start)
     });
     let live = resolve_live(name, &stream.topic, stream.live, problems);
-    let mut path = |field: &str, path: &str| {
-        FieldPath::parse(path)
-            .map_err(|error| problems.add(format!("streams.{name}.fields.{field}"), error.to_string()))
-            .ok()
-    };
-    let fields = stream.fields;
-    let id = path("id", &fields.id);
-    let texts = match fields.text {
-        OneOrMany::One(text) => vec![text],
-        OneOrMany::Many(texts) => texts,
-    };
-    let text: Option<Vec<_>> = texts.iter().map(|text| path("text", text)).collect();
-    let mut optional = |field, value: Option<String>| value.map_or(Some(None), |value| path(field, &value).map(Some));
-    let (item, user) = (optional("item", fields.item), optional("user", fields.user));
-    let (rating, occurred_at) = (optional("rating", fields.rating), optional("occurred_at", fields.occurred_at));
-    problems.check(!texts.is_empty(), key("fields.text"), || "must name at least one field".into());
+    let mapping = resolve_fields(name, stream.fields, problems);
     Some(StreamConfig {
         name: name.into(),
         topic: stream.topic.as_str().into(),
-        format: stream.format,
+        decoder: Decoder {
+            format: match stream.format {
+                RecordFormat::Json => Format::Json,
+            },
+            mapping: mapping?,
+        },
+        other_languages: stream.other_languages,
         start: start?,
         models: stream.models,
         group,
-        mapping: FieldMapping {
-            id: id?,
-            text: text?,
-            item: item?,
-            user: user?,
-            rating: rating?,
-            occurred_at: occurred_at?,
-        },
         text_bytes_max: bytes(stream.text_bytes_max),
         in_flight_documents_max: stream.in_flight_documents_max.get(),
         in_flight_bytes_max: bytes(stream.in_flight_bytes_max),
@@ -338,6 +324,34 @@ fn resolve_stream(
 
 /// Below it a busy broker would abort what is under way.
 const TRANSACTION_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+
+fn resolve_fields(stream: &str, fields: Fields, problems: &mut Problems) -> Option<FieldMapping> {
+    let key = |field: &str| format!("streams.{stream}.fields.{field}");
+    let mut path = |field: &str, path: &str| {
+        FieldPath::parse(path).map_err(|error| problems.add(key(field), error.to_string())).ok()
+    };
+    let id = path("id", &fields.id);
+    let texts = match fields.text {
+        OneOrMany::One(text) => vec![text],
+        OneOrMany::Many(texts) => texts,
+    };
+    let text: Option<Vec<_>> = texts.iter().map(|text| path("text", text)).collect();
+    let mut optional = |field, value: Option<String>| value.map_or(Some(None), |value| path(field, &value).map(Some));
+    let (item, user) = (optional("item", fields.item), optional("user", fields.user));
+    let (rating, occurred_at) = (optional("rating", fields.rating), optional("occurred_at", fields.occurred_at));
+    let language = optional("language", fields.language);
+    problems.check(!texts.is_empty(), key("text"), || "must name at least one field".into());
+    Some(FieldMapping {
+        id: id?,
+        text: text?,
+        item: item?,
+        user: user?,
+        rating: rating?,
+        occurred_at: occurred_at?,
+        occurred_at_unit: fields.occurred_at_unit,
+        language: language?,
+    })
+}
 
 fn resolve_live(name: &str, source: &str, live: Live, problems: &mut Problems) -> Option<LiveConfig> {
     if !live.enabled {
@@ -489,6 +503,7 @@ mod tests {
             "user",
             "rating",
             "occurred_at",
+            "language",
             "listen",
             "onnxruntime_library",
             "sessions",
@@ -544,7 +559,7 @@ mod tests {
         assert_eq!(config.kafka.client.0["bootstrap.servers"], "127.0.0.1:9092");
         let stream = &config.streams["reviews"];
         assert_eq!((stream.group.as_str(), stream.start), ("albertine.reviews", Start::Earliest));
-        assert_eq!(stream.mapping.text.len(), 2);
+        assert_eq!(stream.decoder.mapping.text.len(), 2);
         assert_eq!(stream.text_bytes_max, 1 << 20);
     }
 
@@ -669,6 +684,10 @@ mod tests {
                 stream_with("start = \"yesterday\""),
                 "`streams.reviews.start`: `yesterday` must be `earliest`, `latest` or a time such as `2026-01-31T00:00:00Z`",
             ),
+            (
+                stream_with("other_languages = \"drop\""),
+                "`streams.reviews.other_languages`: unknown variant: found `drop`, expected ``label` or `reject``",
+            ),
             (stream_with("group = \" \""), "`streams.reviews.group`: must not be empty"),
             (stream_with("text_bytes_max = \"0B\""), "`streams.reviews.text_bytes_max`: must be larger than zero"),
             (stream_with("in_flight_bytes_max = 0"), "`streams.reviews.in_flight_bytes_max`: must be larger than zero"),
@@ -720,6 +739,10 @@ mod tests {
             (
                 replaced("id = \"/id\"", "id = \"id\""),
                 "`streams.reviews.fields.id`: `id` is not a JSON Pointer: write `/name` or `/outer/inner` (`~1` for a slash in a name), or `key` for the record's key",
+            ),
+            (
+                replaced("text = [\"/title\", \"/body\"]", "text = \"/text\"\noccurred_at_unit = \"days\""),
+                "`streams.reviews.fields.occurred_at_unit`: unknown variant: found `days`, expected `one of `seconds`, `milliseconds`, `microseconds``",
             ),
             (
                 replaced("text = [\"/title\", \"/body\"]", "text = []"),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
+
 /// Where one field lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FieldPath {
@@ -45,6 +47,37 @@ impl fmt::Display for FieldPath {
     }
 }
 
+/// What an integer time counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeUnit {
+    Seconds,
+    #[default]
+    Milliseconds,
+    Microseconds,
+}
+
+impl TimeUnit {
+    /// The time so many units after the beginning of 1970; `None` where no calendar reaches.
+    pub fn since_epoch(self, count: i64) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Seconds => DateTime::from_timestamp(count, 0),
+            Self::Milliseconds => DateTime::from_timestamp_millis(count),
+            Self::Microseconds => DateTime::from_timestamp_micros(count),
+        }
+    }
+}
+
+impl fmt::Display for TimeUnit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Seconds => "seconds",
+            Self::Milliseconds => "milliseconds",
+            Self::Microseconds => "microseconds",
+        })
+    }
+}
+
 /// Where a stream's fields lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldMapping {
@@ -55,6 +88,9 @@ pub struct FieldMapping {
     pub user: Option<FieldPath>,
     pub rating: Option<FieldPath>,
     pub occurred_at: Option<FieldPath>,
+    pub occurred_at_unit: TimeUnit,
+    /// Without it, or where nothing stands there, the language is detected.
+    pub language: Option<FieldPath>,
 }
 
 impl FieldMapping {

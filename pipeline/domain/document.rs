@@ -18,6 +18,9 @@ pub struct Attributes {
     pub rating: Option<f64>,
     /// When the text was written, where the record says so.
     pub occurred_at: Option<DateTime<Utc>>,
+    /// The language of the text, as the record says or as detected: an ISO 639-1 code, or ISO 639-3 where there is
+    /// none of two letters.
+    pub language: Option<String>,
 }
 
 /// A decoded record.

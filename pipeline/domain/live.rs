@@ -153,6 +153,8 @@ struct LabelRecord<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     occurred_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     produced_at: Option<String>,
     labelled_at: String,
     source_topic: &'a str,
@@ -230,6 +232,7 @@ fn label_record(place: &LivePosition, finished: &Finished, attributes: &Attribut
         user: attributes.user.as_deref(),
         rating: attributes.rating,
         occurred_at: attributes.occurred_at.map(time),
+        language: attributes.language.as_deref(),
         produced_at: finished.produced_at.map(time),
         labelled_at: time(finished.labelled_at),
         source_topic: &place.key.topic,
@@ -378,6 +381,7 @@ mod tests {
             user: Some("u1".into()),
             rating: Some(4.5),
             occurred_at: DateTime::from_timestamp_millis(1_700_000_000_123),
+            language: Some("en".into()),
         };
         let produced_at = DateTime::from_timestamp_millis(1_700_000_001_000);
         Finished { produced_at, trace: Some("00-a-b-01".into()), ..labelled(attributes) }

@@ -1,6 +1,7 @@
 //! The values every part shares and the rules that hold between them. Pure: no runtime, no
 //! configuration, no adapter, no clock of its own.
 
+pub mod agreement;
 pub mod checkpoint;
 pub mod decision;
 pub mod document;

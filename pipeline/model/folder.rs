@@ -17,7 +17,10 @@ use sha2::{Digest, Sha256};
 use super::manifest::{FORMAT, Manifest};
 use crate::{
     domain::label::{Label, argmax, softmax, weighted_mean},
-    text::tokenize::{TextTokenizer, TokenizeError, TokenizerLimits},
+    text::{
+        language,
+        tokenize::{TextTokenizer, TokenizeError, TokenizerLimits},
+    },
 };
 
 const MANIFEST_FILE: &str = "model.toml";
@@ -36,6 +39,8 @@ pub struct Model {
     pub task: Arc<str>,
     /// In the order of the logits.
     pub labels: Arc<[Arc<str>]>,
+    /// ISO 639-1 codes of the languages it was trained for; empty where it takes any.
+    pub languages: Vec<String>,
     pub tokenizer: TextTokenizer,
     pub graphs: GraphBytes,
     pub hidden_size: usize,
@@ -99,6 +104,11 @@ impl Model {
         Self { name: name.into(), ..self }
     }
 
+    /// Whether it was trained for texts in this language.
+    pub fn knows(&self, language: &str) -> bool {
+        self.languages.is_empty() || self.languages.iter().any(|known| known == language)
+    }
+
     /// One label from the logits of a document's windows, each with the window's weight.
     ///
     /// `None` where a logit is not a number, or their count is not that of the labels.
@@ -153,6 +163,7 @@ fn open(folder: &Path) -> Result<Model, ModelProblem> {
         version: manifest.version.into(),
         task: manifest.task.into(),
         labels: manifest.labels.into_iter().map(Into::into).collect(),
+        languages: manifest.languages,
         tokenizer,
         graphs,
         hidden_size: manifest.architecture.hidden_size.get(),
@@ -189,6 +200,12 @@ fn validate(manifest: &Manifest) -> Result<(), ModelProblem> {
     let distinct: BTreeSet<_> = manifest.labels.iter().collect();
     if manifest.labels.len() < 2 || distinct.len() != manifest.labels.len() {
         return field("labels", format!("must name at least two different labels, not {:?}", manifest.labels));
+    }
+    if let Some(unknown) = manifest.languages.iter().find(|code| language::of_tag(code) != Some(code.as_str())) {
+        return field(
+            "languages",
+            format!("must be ISO 639-1 codes such as `en`, not `{unknown}`; leave it empty for any"),
+        );
     }
     let temperature = manifest.calibration.temperature;
     if !(temperature.is_finite() && temperature > 0.0) {

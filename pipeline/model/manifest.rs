@@ -18,7 +18,7 @@ pub struct Manifest {
     pub task: String,
     /// In the order of the logits.
     pub labels: Vec<String>,
-    /// ISO 639-1 codes of the languages it was trained for.
+    /// ISO 639-1 codes of the languages it was trained for; empty where it takes any.
     pub languages: Vec<String>,
     pub description: String,
     /// SPDX expression.

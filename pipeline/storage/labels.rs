@@ -22,6 +22,7 @@ use crate::{
         document::{Attributes, Finished, Outcome},
         label::Label,
         live::{Destination, LiveFormat},
+        version::Version,
     },
     model::folder::Model,
 };
@@ -30,20 +31,19 @@ const STORE: &str = r#"
 WITH fence AS (
     UPDATE checkpoints SET position = $6, timestamp_ms_max = $7, stored_at = now()
     WHERE stream = $1 AND topic = $2 AND partition = $3 AND owner = $4 AND position = $5
-    RETURNING generation, epoch
+    RETURNING epoch
 ), moved AS (
     INSERT INTO documents AS present
-        (stream, document_id, item, "user", rating, occurred_at, produced_at, version, deleted)
-    SELECT $1, document_id, item, "user", rating, occurred_at, produced_at,
-           ARRAY[generation, timestamp_ms, $3::bigint, "offset"], deleted
+        (stream, document_id, item, "user", rating, occurred_at, produced_at, language, version, deleted)
+    SELECT $1, document_id, item, "user", rating, occurred_at, produced_at, language, version::bigint[], deleted
     FROM fence, unnest($8::text[], $9::text[], $10::text[], $11::double precision[], $12::timestamptz[],
-                       $13::timestamptz[], $14::bigint[], $15::bigint[], $16::boolean[])
-        AS incoming (document_id, item, "user", rating, occurred_at, produced_at, timestamp_ms, "offset", deleted)
+                       $13::timestamptz[], $14::text[], $15::text[], $16::boolean[])
+        AS incoming (document_id, item, "user", rating, occurred_at, produced_at, language, version, deleted)
     ORDER BY document_id
     ON CONFLICT (stream, document_id) DO UPDATE SET
         item = excluded.item, "user" = excluded."user", rating = excluded.rating,
         occurred_at = excluded.occurred_at, produced_at = excluded.produced_at,
-        version = excluded.version, deleted = excluded.deleted, stored_at = now()
+        language = excluded.language, version = excluded.version, deleted = excluded.deleted, stored_at = now()
     WHERE present.version < excluded.version
     RETURNING document_id, version, deleted, item, old.version AS old_version, old.item AS old_item
 ), erased AS (
@@ -88,21 +88,21 @@ WITH fence AS (
     HAVING sum(CASE WHEN class.name = changes.label THEN sign ELSE 0 END) <> 0
         OR sum(sign * round(class.probability::double precision * 1000000)::bigint) <> 0
 ), rejected AS (
-    INSERT INTO rejections (stream, topic, partition, "offset", stage, reason, message, produced_at)
-    SELECT $1, $2, $3, "offset", stage, reason, message, produced_at
-    FROM fence, unnest($26::bigint[], $27::text[], $28::text[], $29::text[], $30::timestamptz[])
-        AS incoming ("offset", stage, reason, message, produced_at)
+    INSERT INTO rejections (stream, topic, partition, "offset", stage, reason, message, produced_at, version)
+    SELECT $1, $2, $3, "offset", stage, reason, message, produced_at, version::bigint[]
+    FROM fence, unnest($26::bigint[], $27::text[], $28::text[], $29::text[], $30::timestamptz[], $39::text[])
+        AS incoming ("offset", stage, reason, message, produced_at, version)
 ), live AS (
     SELECT record.*
     FROM fence
-    CROSS JOIN unnest($32::text[], $33::bigint[], $34::bigint[], $35::boolean[], $36::bytea[], $37::bytea[], $38::text[])
+    CROSS JOIN unnest($32::text[], $33::text[], $34::bigint[], $35::boolean[], $36::bytea[], $37::bytea[], $38::text[])
         WITH ORDINALITY
-        AS record (document_id, timestamp_ms, "offset", dead_letter, key, payload, headers, number)
+        AS record (document_id, version, "offset", dead_letter, key, payload, headers, number)
     LEFT JOIN moved USING (document_id)
     WHERE record.document_id IS NULL
        OR (moved.document_id IS NOT NULL
            AND (moved.old_version IS NULL
-                OR moved.old_version < ARRAY[fence.generation, record.timestamp_ms, $3::bigint, record."offset"]))
+                OR moved.old_version < record.version::bigint[]))
 ), queued AS (
     INSERT INTO outbox (stream, topic, partition, epoch, range_start, range_end,
                         offsets, dead_letters, keys, payloads, headers, bytes)
@@ -142,8 +142,8 @@ impl LabelStore for Postgres {
             .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.rating)))
             .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.occurred_at)))
             .bind(documents.column(|row| row.record.produced_at))
-            .bind(documents.column(|row| row.record.version.timestamp_ms))
-            .bind(documents.column(|row| row.record.offset))
+            .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.language.as_deref())))
+            .bind(documents.column(|row| array_literal(row.record.version)))
             .bind(documents.column(|row| row.attributes.is_none()))
             .bind(labels.document_ids)
             .bind(labels.tasks)
@@ -161,12 +161,13 @@ impl LabelStore for Postgres {
             .bind(rejections.produced_at)
             .bind(live.is_some())
             .bind(live_rows.document_ids)
-            .bind(live_rows.timestamps_ms)
+            .bind(live_rows.versions)
             .bind(live_rows.offsets)
             .bind(live_rows.dead_letters)
             .bind(live_rows.keys)
             .bind(live_rows.values)
             .bind(live_rows.headers)
+            .bind(rejections.versions)
             .fetch_optional(&self.pool)
             .await
             .map_err(store_error("store a batch"))?;
@@ -221,6 +222,12 @@ impl Postgres {
         }
         transaction.commit().await.map_err(failed())
     }
+}
+
+/// A version as the column holds it; Postgres takes arrays of arrays of unequal length only as text.
+fn array_literal(version: Version) -> String {
+    let Version { generation, timestamp_ms, partition, offset } = version;
+    format!("{{{generation},{timestamp_ms},{partition},{offset}}}")
 }
 
 /// The documents of a batch. Where a document occurs twice only its last record counts: the records come
@@ -299,6 +306,7 @@ struct RejectionRows<'a> {
     /// Without NUL, which Postgres cannot store and a parser's message may quote.
     messages: Vec<String>,
     produced_at: Vec<Option<DateTime<Utc>>>,
+    versions: Vec<String>,
 }
 
 impl<'a> RejectionRows<'a> {
@@ -311,6 +319,7 @@ impl<'a> RejectionRows<'a> {
             rows.reasons.push(rejection.reason);
             rows.messages.push(rejection.message.replace('\0', "\u{fffd}"));
             rows.produced_at.push(record.produced_at);
+            rows.versions.push(array_literal(record.version));
         }
         rows
     }
@@ -321,7 +330,7 @@ impl<'a> RejectionRows<'a> {
 struct LiveRows<'a> {
     /// `None` for a dead letter, which goes out whatever its document.
     document_ids: Vec<Option<&'a str>>,
-    timestamps_ms: Vec<i64>,
+    versions: Vec<String>,
     offsets: Vec<i64>,
     dead_letters: Vec<bool>,
     keys: Vec<Option<Vec<u8>>>,
@@ -341,7 +350,7 @@ impl<'a> LiveRows<'a> {
             };
             for record in live.records(key, epoch, finished) {
                 rows.document_ids.push(document_id);
-                rows.timestamps_ms.push(finished.version.timestamp_ms);
+                rows.versions.push(array_literal(finished.version));
                 rows.offsets.push(record.offset);
                 rows.dead_letters.push(record.destination == Destination::DeadLetters);
                 rows.keys.push(record.key);

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::Event;
 use crate::{
-    decode::{Decoded, json, mapping::FieldMapping},
+    decode::{Decoded, Decoder},
     domain::{
         document::{Document, Finished, Outcome, SourceRecord},
         label::Label,
@@ -24,13 +24,16 @@ use crate::{
     model::folder::Model,
     source::{Lease, Record, Sink},
     telemetry::metrics as names,
+    text::language,
 };
 
 /// What a stream does with its records.
 #[derive(Debug, Clone)]
 pub struct IntakeConfig {
     pub stream: Arc<str>,
-    pub mapping: FieldMapping,
+    pub decoder: Decoder,
+    /// Texts in a language that a model was not trained for are rejected.
+    pub rejects_other_languages: bool,
     /// The longest text, in bytes.
     pub text_bytes_max: usize,
     /// The models a document goes through, with their place in the engine.
@@ -80,31 +83,79 @@ pub fn work(config: &Arc<IntakeConfig>, queue: &Receiver<Record>, engine: &Engin
         if !record.lease.is_held() {
             continue;
         }
-        let prepared = prepare(config, &record);
+        let prepared = prepare(config, record.key.as_deref(), record.value.as_deref());
         let ticket = Ticket::of(record, config, events);
-        match prepared {
-            Err(rejection) => ticket.finish(Outcome::Rejected(rejection)),
-            Ok(Prepared::Deletion { id }) => ticket.finish(Outcome::Deleted { id }),
-            Ok(Prepared::Document(document, inputs)) => {
-                let done = move |result| ticket.finish_inferred(document, result);
-                engine.submit(Job { inputs, done: Box::new(done) });
-            }
-        }
+        infer(config, engine, prepared, move |outcome| ticket.finish(outcome));
     }
 }
 
-enum Prepared {
+/// A record on its way to the engine, where it goes there.
+pub enum Prepared {
     Document(Document, Vec<JobInput>),
     Deletion { id: String },
 }
 
-fn prepare(config: &IntakeConfig, record: &Record) -> Result<Prepared, Rejection> {
-    let document = match json::decode(&config.mapping, record.key.as_deref(), record.value.as_deref())? {
+/// Decodes and tokenizes a record.
+///
+/// # Errors
+/// A [`Rejection`] where it cannot be labelled.
+pub fn prepare(config: &IntakeConfig, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Prepared, Rejection> {
+    let mut document = match config.decoder.decode(key, value)? {
         Decoded::Deletion { id } => return Ok(Prepared::Deletion { id }),
         Decoded::Document(document) => document,
     };
+    let language = language_of(&document);
+    document.attributes.language = language.map(str::to_owned);
+    metrics::counter!(names::DOCUMENT_LANGUAGES, "stream" => config.stream.to_string(), "language" => language.unwrap_or("unknown")).increment(1);
+    if let Some(language) = language.filter(|_| config.rejects_other_languages) {
+        check_language(language, &config.models)?;
+    }
     let inputs = tokenize(&document.text, config.text_bytes_max, &config.models)?;
     Ok(Prepared::Document(document, inputs))
+}
+
+/// Finds out what becomes of a record, and calls `finish` with it once: at once, or on an engine's thread. Blocks while
+/// the engine's queue is full.
+pub fn infer(
+    config: &Arc<IntakeConfig>,
+    engine: &Engine,
+    prepared: Result<Prepared, Rejection>,
+    finish: impl FnOnce(Outcome) + Send + 'static,
+) {
+    match prepared {
+        Err(rejection) => finish(Outcome::Rejected(rejection)),
+        Ok(Prepared::Deletion { id }) => finish(Outcome::Deleted { id }),
+        Ok(Prepared::Document(document, inputs)) => {
+            let config = Arc::clone(config);
+            let done = move |result| finish(outcome(&config, document, result));
+            engine.submit(Job { inputs, done: Box::new(done) });
+        }
+    }
+}
+
+fn outcome(config: &IntakeConfig, document: Document, result: JobResult) -> Outcome {
+    match labels(&config.models, result) {
+        Ok(labels) => {
+            metrics::counter!(names::DOCUMENTS_INFERRED, "stream" => config.stream.to_string()).increment(1);
+            Outcome::Labelled { attributes: document.attributes, labels }
+        }
+        Err(rejection) => Outcome::Rejected(rejection),
+    }
+}
+
+/// What the record says, where that is a language, else what the text looks like.
+fn language_of(document: &Document) -> Option<&'static str> {
+    document.attributes.language.as_deref().and_then(language::of_tag).or_else(|| language::detect(&document.text))
+}
+
+fn check_language(language: &str, models: &[(ModelIndex, Arc<Model>)]) -> Result<(), Rejection> {
+    let Some((_, model)) = models.iter().find(|(_, model)| !model.knows(language)) else { return Ok(()) };
+    let message = format!(
+        "the text is in `{language}`, and model `{}` was trained for {}; set `other_languages` of the stream to `label` to label it all the same",
+        model.name,
+        model.languages.join(", ")
+    );
+    Err(Rejection::new(Stage::Decode, "language_unsupported", message))
 }
 
 /// The windows of a text for each model.
@@ -155,7 +206,6 @@ pub fn labels(models: &[(ModelIndex, Arc<Model>)], result: JobResult) -> Result<
 
 /// What has to be known of a record once its result is there.
 struct Ticket {
-    config: Arc<IntakeConfig>,
     events: mpsc::Sender<Event>,
     lease: Arc<Lease>,
     finished: FinishedRecord,
@@ -171,9 +221,8 @@ struct FinishedRecord {
 }
 
 impl Ticket {
-    fn of(record: Record, config: &Arc<IntakeConfig>, events: &mpsc::Sender<Event>) -> Self {
+    fn of(record: Record, config: &IntakeConfig, events: &mpsc::Sender<Event>) -> Self {
         Self {
-            config: Arc::clone(config),
             events: events.clone(),
             finished: FinishedRecord {
                 offset: record.offset,
@@ -187,17 +236,6 @@ impl Ticket {
             },
             lease: record.lease,
         }
-    }
-
-    fn finish_inferred(self, document: Document, result: JobResult) {
-        let outcome = match labels(&self.config.models, result) {
-            Ok(labels) => {
-                metrics::counter!(names::DOCUMENTS_INFERRED, "stream" => self.config.stream.to_string()).increment(1);
-                Outcome::Labelled { attributes: document.attributes, labels }
-            }
-            Err(rejection) => Outcome::Rejected(rejection),
-        };
-        self.finish(outcome);
     }
 
     fn finish(self, outcome: Outcome) {

@@ -3,6 +3,7 @@
 //! - [`intake`] decodes and tokenizes on threads of its own, and hands documents to the engine.
 //! - [`committer`] tracks what is finished in each partition and stores the finished prefixes.
 //! - [`delivery`] stores one batch, whatever the database does meanwhile.
+//! - [`dry_run`] labels records and stores nothing.
 //!
 //! Guarantee: a record that was registered is stored once, as labels, deletion or rejection, unless its
 //! partition is taken away first; then its next owner reads it again. Publishing to the live topic will
@@ -10,6 +11,7 @@
 
 pub mod committer;
 pub mod delivery;
+pub mod dry_run;
 pub mod intake;
 
 use std::sync::Arc;

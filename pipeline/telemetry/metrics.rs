@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 
 pub const RECORDS_RECEIVED: &str = "albertine_records_received_total";
 pub const DOCUMENTS_INFERRED: &str = "albertine_documents_inferred_total";
+pub const DOCUMENT_LANGUAGES: &str = "albertine_document_languages_total";
 pub const DOCUMENTS_STORED: &str = "albertine_documents_stored_total";
 pub const DOCUMENTS_DELETED: &str = "albertine_documents_deleted_total";
 pub const REJECTIONS: &str = "albertine_rejections_total";
@@ -66,6 +67,10 @@ pub fn serve(listen: SocketAddr) -> Result<(), MetricsError> {
 fn describe() {
     describe_counter!(RECORDS_RECEIVED, "Records read from the topic, by stream.");
     describe_counter!(DOCUMENTS_INFERRED, "Documents that went through all models of their stream, stored or not yet.");
+    describe_counter!(
+        DOCUMENT_LANGUAGES,
+        "Documents by stream and the language of their text, `unknown` where it could not be told."
+    );
     describe_counter!(DOCUMENTS_STORED, "Documents whose labels are committed in Postgres, by stream.");
     describe_counter!(DOCUMENTS_DELETED, "Deletions committed in Postgres, by stream.");
     describe_counter!(REJECTIONS, "Records rejected, by stream, stage and reason.");

@@ -42,7 +42,7 @@ fn show(stream: &Stream) -> Value {
 fn labels(stream: &Stream) -> BTreeMap<usize, usize> {
     let mut labels = BTreeMap::new();
     // Until the program has made the topic there is none.
-    for record in peek::newest(&broker::client(), &stream.labels, 10_000).unwrap_or_default() {
+    for record in peek::newest(&broker::client(), &stream.labels, 10_000).into_iter().flatten().map(Result::unwrap) {
         let key = String::from_utf8(record.key.unwrap()).unwrap();
         let document = key.strip_suffix("/sentiment/albert-sentiment").unwrap();
         *labels.entry(document.strip_prefix('d').unwrap().parse().unwrap()).or_default() += 1;

@@ -23,7 +23,10 @@ fn run_with(stream: &Stream, options: &Options, arguments: &[&str], input: &str)
 
 /// What a topic holds, by partition and offset.
 fn records(topic: &str) -> Vec<TopicRecord> {
-    peek::newest(&broker::client(), topic, 1000).unwrap()
+    let mut records: Vec<TopicRecord> =
+        peek::newest(&broker::client(), topic, 1000).unwrap().map(Result::unwrap).collect();
+    records.sort_by_key(|record| (record.partition, record.offset));
+    records
 }
 
 fn text(bytes: Option<&Vec<u8>>) -> &str {

@@ -19,10 +19,10 @@ fn wrong_usage_ends_with_2_and_shows_how_it_is_right() {
     setup.run(["database"], "").expect(USAGE).says("migrate");
     setup.run(["check", "--log", "=loud="], "").expect(USAGE).says("`=loud=` is not a log filter");
     setup
-        .run(["stream", "peek", "nothing"], "")
+        .run(["stream", "produce", "nothing", "-"], "")
         .expect(USAGE)
         .says("no stream `nothing` is configured; there is: reviews");
-    setup.run(["stream", "produce", "nothing", "-"], "").expect(USAGE).says("there is: reviews");
+    setup.run(["run", "--limit", "5"], "").expect(USAGE).says("--dry-run");
     setup.run(["position", "show", "nothing"], "").expect(USAGE).says("there is: reviews");
     setup.run(["position", "set", "reviews", "--published", "stored"], "").expect(USAGE).says("--all");
     setup.run(["position", "set", "reviews", "--all"], "").expect(USAGE).says("--published");
@@ -58,7 +58,7 @@ fn commands_that_work_on_streams_demand_one_and_others_do_not() {
     let (others, _) = CONFIG.split_once("[streams.").unwrap();
     let without = Setup::with_config(others);
     let demanding: [&[&str]; 5] =
-        [&["check"], &["run"], &["status"], &["stream", "produce", "reviews", "-"], &["stream", "peek", "reviews"]];
+        [&["check"], &["run"], &["status"], &["stream", "produce", "reviews", "-"], &["run", "--dry-run"]];
     for command in demanding {
         let answer = without.run(command, "").expect(CONFIGURATION);
         answer.says("`streams`: there is none: add `[streams.NAME]` with a topic, models and fields");

@@ -1,0 +1,182 @@
+//! `albertine stream peek`: a stream's newest records as its mapping sees them; or, for a topic that no stream reads
+//! yet, the mapping to start from.
+
+use std::io::Write;
+
+use chrono::DateTime;
+use owo_colors::OwoColorize;
+
+use super::{
+    terminal::{excerpt, printable},
+    wants_colour,
+};
+use crate::{
+    config::resolved::{Config, StreamConfig},
+    decode::{
+        Decoded, Decoder, Format,
+        mapping::{FieldMapping, FieldPath, TimeUnit},
+        proposal::{self, Choice, Proposal, Sample},
+    },
+    kafka::{peek, subscribe::TopicRecord},
+    text::language,
+};
+
+/// The bundled model, for a configuration that has none yet.
+const BUNDLED_MODEL: (&str, &str) = ("albert-sentiment", "models/albert-sentiment");
+/// Records shown below a proposal.
+const SHOWN_MAX: usize = 5;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Joins no group and moves nothing. For a topic that no stream of the configuration reads, it looks at the records and
+proposes the mapping, as a configuration to start from:
+  albertine stream peek reviews-raw > reviews.toml
+  albertine --config reviews.toml check
+  albertine --config reviews.toml run --dry-run")]
+pub struct PeekArgs {
+    /// A stream, by its name in the configuration, or any topic
+    name: String,
+    /// How many records
+    #[arg(long, env = "ALBERTINE_STREAM_PEEK_LIMIT", default_value_t = 20, value_name = "RECORDS")]
+    limit: usize,
+}
+
+pub fn run(config: &Config, args: &PeekArgs) -> anyhow::Result<()> {
+    let stream = config.streams.get(&args.name);
+    let topic = stream.map_or(args.name.as_str(), |stream| &stream.topic);
+    let mut records = peek::newest(&config.kafka.client, topic, args.limit)?.collect::<Result<Vec<_>, _>>()?;
+    records.sort_by_key(|record| (record.partition, record.offset));
+    let mut out = std::io::stdout().lock();
+    match stream {
+        _ if records.is_empty() => writeln!(out, "topic `{topic}` holds no records")?,
+        Some(stream) => show(&mut out, stream, &records)?,
+        None => out.write_all(proposed(config, topic, &records).as_bytes())?,
+    }
+    Ok(())
+}
+
+fn show(out: &mut std::io::StdoutLock<'_>, stream: &StreamConfig, records: &[TopicRecord]) -> std::io::Result<()> {
+    let colour = wants_colour(out);
+    for record in records {
+        let time = record
+            .timestamp_ms
+            .and_then(DateTime::from_timestamp_millis)
+            .map_or_else(|| "-".into(), |time| time.format("%F %T").to_string());
+        let place = format!("{:>3} {:>9}  {time}", record.partition, record.offset);
+        writeln!(out, "{place}  {}", line(&stream.decoder, record, colour))?;
+    }
+    Ok(())
+}
+
+/// A record as a mapping sees it.
+fn line(decoder: &Decoder, record: &TopicRecord, colour: bool) -> String {
+    match decoder.decode(record.key.as_deref(), record.value.as_deref()) {
+        Ok(Decoded::Document(document)) => {
+            let attributes = &document.attributes;
+            let rating = attributes.rating.map_or_else(String::new, |rating| format!("  rating {rating}"));
+            let item =
+                attributes.item.as_deref().map_or_else(String::new, |item| format!("  item {}", printable(item)));
+            let id = printable(&attributes.id);
+            let id = if colour { id.cyan().to_string() } else { id };
+            format!("{id}{item}{rating}  {}", excerpt(&document.text))
+        }
+        Ok(Decoded::Deletion { id }) => format!("{}  deletes the document", printable(&id)),
+        Err(rejection) if colour => rejection.red().to_string(),
+        Err(rejection) => format!("would be rejected: {rejection}"),
+    }
+}
+
+/// A configuration for a stream on this topic.
+fn proposed(config: &Config, topic: &str, records: &[TopicRecord]) -> String {
+    let (readable, samples): (Vec<&TopicRecord>, Vec<Sample>) = records
+        .iter()
+        .filter_map(|record| {
+            let value = Format::Json.value(record.value.as_deref()?).ok()?;
+            Some((record, (record.key.clone(), value)))
+        })
+        .unzip();
+    if samples.is_empty() {
+        return format!("# None of the {} newest records of topic `{topic}` is JSON.\n", records.len());
+    }
+    let proposal = proposal::propose(&samples, |word| language::of_tag(word).is_some());
+    let mut parts = vec![format!(
+        "# Proposed from the {} newest records of topic `{topic}`, of which {} are JSON. Correct it, then try:\n\
+         #   albertine --config FILE check\n\
+         #   albertine --config FILE run --dry-run\n",
+        records.len(),
+        samples.len(),
+    )];
+    if config.models.is_empty() {
+        parts.push(format!("[models.{}]\npath = \"{}\"\n", BUNDLED_MODEL.0, BUNDLED_MODEL.1));
+    }
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    let table = if topic.contains('.') { quoted(topic) } else { topic.to_owned() };
+    let model = config.models.keys().next().map_or(BUNDLED_MODEL.0, String::as_str);
+    parts.push(format!("[streams.{table}]\ntopic = {}\nmodels = [{}]\n", quoted(topic), quoted(model)));
+    parts.push(format!("[streams.{table}.fields]\n{}", fields(&proposal)));
+    if let Some(mapping) = mapping(&proposal) {
+        let decoder = Decoder { format: Format::Json, mapping };
+        let lines = readable.iter().take(SHOWN_MAX).map(|record| format!("#   {}\n", line(&decoder, record, false)));
+        parts.push(format!("# As it reads them:\n{}", lines.collect::<String>()));
+    }
+    parts.join("\n")
+}
+
+/// The lines of the `fields` table, each with what speaks for it.
+fn fields(proposal: &Proposal) -> String {
+    let quoted = |choice: &Choice| toml::Value::String(choice.path.clone()).to_string();
+    let line = |key: &str, choice: &Choice| (format!("{key} = {}", quoted(choice)), choice.evidence.clone());
+    let mut lines = Vec::new();
+    match &proposal.id {
+        Some(id) => lines.push(line("id", id)),
+        None => lines.push((
+            "# id = ".into(),
+            "no field and no key is different in all records: which one names the document?".into(),
+        )),
+    }
+    match proposal.text.as_slice() {
+        [] => lines
+            .push(("# text = ".into(), "no field holds text of several words: which one shall be labelled?".into())),
+        [text] => lines.push(line("text", text)),
+        texts => {
+            let list: Vec<String> = texts.iter().map(quoted).collect();
+            let evidence: Vec<&str> = texts.iter().map(|choice| choice.evidence.as_str()).collect();
+            lines.push((format!("text = [{}]", list.join(", ")), evidence.join("; ")));
+        }
+    }
+    let optional = [
+        ("item", &proposal.item),
+        ("user", &proposal.user),
+        ("rating", &proposal.rating),
+        ("language", &proposal.language),
+    ];
+    lines.extend(optional.into_iter().filter_map(|(key, choice)| choice.as_ref().map(|choice| line(key, choice))));
+    if let Some((time, unit)) = &proposal.occurred_at {
+        lines.push(line("occurred_at", time));
+        if *unit != TimeUnit::default() {
+            lines.push((format!("occurred_at_unit = \"{unit}\""), String::new()));
+        }
+    }
+    let width = lines.iter().map(|(setting, _)| setting.chars().count()).max().unwrap_or_default();
+    lines.iter().fold(String::new(), |text, (setting, evidence)| match evidence.as_str() {
+        "" => format!("{text}{setting}\n"),
+        evidence => format!("{text}{setting:width$}  # {evidence}\n"),
+    })
+}
+
+/// What the proposal comes to; `None` where it lacks what a stream needs.
+fn mapping(proposal: &Proposal) -> Option<FieldMapping> {
+    let path = |choice: &Choice| FieldPath::parse(&choice.path).ok();
+    let optional = |choice: &Option<Choice>| choice.as_ref().and_then(path);
+    let text: Vec<FieldPath> = proposal.text.iter().filter_map(path).collect();
+    Some(FieldMapping {
+        id: optional(&proposal.id)?,
+        text: if text.is_empty() { return None } else { text },
+        item: optional(&proposal.item),
+        user: optional(&proposal.user),
+        rating: optional(&proposal.rating),
+        occurred_at: proposal.occurred_at.as_ref().and_then(|(choice, _)| path(choice)),
+        occurred_at_unit: proposal.occurred_at.as_ref().map(|(_, unit)| *unit).unwrap_or_default(),
+        language: optional(&proposal.language),
+    })
+}
