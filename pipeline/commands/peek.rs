@@ -106,13 +106,11 @@ fn proposed(config: &Config, topic: &str, records: &[TopicRecord]) -> String {
         records.len(),
         samples.len(),
     )];
-    if config.models.is_empty() {
-        parts.push(format!("[models.{}]\npath = \"{}\"\n", BUNDLED_MODEL.0, BUNDLED_MODEL.1));
-    }
-    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-    let table = if topic.contains('.') { quoted(topic) } else { topic.to_owned() };
-    let model = config.models.keys().next().map_or(BUNDLED_MODEL.0, String::as_str);
-    parts.push(format!("[streams.{table}]\ntopic = {}\nmodels = [{}]\n", quoted(topic), quoted(model)));
+    let table = table_name(topic);
+    let configured = config.models.iter().next().map(|(name, path)| (name.clone(), path.display().to_string()));
+    let (model, path) = configured.unwrap_or_else(|| (BUNDLED_MODEL.0.into(), BUNDLED_MODEL.1.into()));
+    parts.push(format!("[models.{}]\npath = {}\n", table_name(&model), quoted(&path)));
+    parts.push(format!("[streams.{table}]\ntopic = {}\nmodels = [{}]\n", quoted(topic), quoted(&model)));
     parts.push(format!("[streams.{table}.fields]\n{}", fields(&proposal)));
     if let Some(mapping) = mapping(&proposal) {
         let decoder = Decoder { format: Format::Json, mapping };
@@ -122,10 +120,19 @@ fn proposed(config: &Config, topic: &str, records: &[TopicRecord]) -> String {
     parts.join("\n")
 }
 
+/// A name as TOML writes it in the head of a table.
+fn table_name(name: &str) -> String {
+    if name.contains('.') { quoted(name) } else { name.to_owned() }
+}
+
+/// A string as TOML writes it.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
 /// The lines of the `fields` table, each with what speaks for it.
 fn fields(proposal: &Proposal) -> String {
-    let quoted = |choice: &Choice| toml::Value::String(choice.path.clone()).to_string();
-    let line = |key: &str, choice: &Choice| (format!("{key} = {}", quoted(choice)), choice.evidence.clone());
+    let line = |key: &str, choice: &Choice| (format!("{key} = {}", quoted(&choice.path)), choice.evidence.clone());
     let mut lines = Vec::new();
     match &proposal.id {
         Some(id) => lines.push(line("id", id)),
@@ -139,7 +146,7 @@ fn fields(proposal: &Proposal) -> String {
             .push(("# text = ".into(), "no field holds text of several words: which one shall be labelled?".into())),
         [text] => lines.push(line("text", text)),
         texts => {
-            let list: Vec<String> = texts.iter().map(quoted).collect();
+            let list: Vec<String> = texts.iter().map(|choice| quoted(&choice.path)).collect();
             let evidence: Vec<&str> = texts.iter().map(|choice| choice.evidence.as_str()).collect();
             lines.push((format!("text = [{}]", list.join(", ")), evidence.join("; ")));
         }

@@ -82,6 +82,12 @@ pub fn group_is_empty(group: &str) -> bool {
         .is_ok_and(|list| list.groups().iter().all(|group| group.members().is_empty()))
 }
 
+pub fn topic_exists(topic: &str) -> bool {
+    let consumer: BaseConsumer = config().create().unwrap();
+    let metadata = consumer.fetch_metadata(None, REQUEST_TIMEOUT).unwrap();
+    metadata.topics().iter().any(|found| found.name() == topic)
+}
+
 /// The sum of the ends of a topic's partitions.
 pub fn end_of(topic: &str, partitions: i32) -> i64 {
     let consumer: BaseConsumer = config().create().unwrap();
