@@ -29,7 +29,8 @@ COMMENT ON TABLE rejected_records IS 'Rejected records as they came, of streams 
 COMMENT ON COLUMN rejected_records.headers IS 'A JSON array of [name, value]; a value that is not text is {"hex": …}.';
 COMMENT ON COLUMN rejected_records.keep_until IS 'After this the row is removed.';
 CREATE INDEX rejected_records_age ON rejected_records (keep_until);
-CREATE INDEX rejected_records_key ON rejected_records (stream, key);
+-- By hash: a key may be longer than an entry of an ordered index.
+CREATE INDEX rejected_records_key ON rejected_records USING hash (key);
 
 CREATE OR REPLACE VIEW current_labels AS
 SELECT

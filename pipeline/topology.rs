@@ -210,6 +210,8 @@ impl RunningStream {
             // One connection stays free for claims and for reading checkpoints.
             batches_max: (config.postgres.connections_max as usize).saturating_sub(1).max(1),
             live: stream.live.as_ref().map(|live| live_format(live, &models)),
+            keep_records: stream.rejections.keep_records,
+            limits: stream.rejections.limits,
         };
         let committer = Committer::new(Arc::new(store.clone()), committer_config, events_out);
         let mut committers = JoinSet::new();
@@ -320,7 +322,8 @@ pub fn intake_config(stream: &StreamConfig, models: Vec<(ModelIndex, Arc<Model>)
         rejects_other_languages: stream.other_languages == OtherLanguages::Reject,
         text_bytes_max: stream.text_bytes_max,
         models,
-        dead_letters: stream.live.as_ref().is_some_and(|live| live.dead_letters.is_some()),
+        keeps_records: stream.rejections.keep_records.is_some()
+            || stream.live.as_ref().is_some_and(|live| live.dead_letters.is_some()),
     }
 }
 

@@ -5,6 +5,7 @@
 mod check;
 mod classify;
 mod database;
+mod dead_letter;
 mod dry_run;
 mod output;
 mod peek;
@@ -126,6 +127,8 @@ enum Command {
     Position(position::PositionArgs),
     /// Recount what is stored, and compare it with the topics and what is published
     Verify(verify::VerifyArgs),
+    /// Show rejected records, try them again, or let them be
+    DeadLetter(dead_letter::DeadLetterArgs),
     /// Set up and change the database
     Database(database::DatabaseArgs),
     /// Label the texts of a file, without Kafka and Postgres
@@ -162,6 +165,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Status(args) => status::run(&cli.global, &args),
         Command::Position(args) => position::run(&cli.global, &args),
         Command::Verify(args) => verify::run(&cli.global, &args),
+        Command::DeadLetter(args) => dead_letter::run(&cli.global, &args),
         Command::Database(args) => database::run(&cli.global, &args),
         Command::Classify(args) => classify::run(&cli.global, &args),
         Command::Stream(args) => stream::run(&cli.global, &args),

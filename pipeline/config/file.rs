@@ -173,6 +173,31 @@ pub struct Stream {
     pub batch_documents_max: NonZeroUsize,
     #[serde(default)]
     pub live: Live,
+    #[serde(default)]
+    pub rejections: Rejections,
+}
+
+/// What a stream does with rejected records.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rejections {
+    /// For how long they are kept as they came; not at all unless given.
+    #[serde(with = "humantime_serde")]
+    pub keep_records: Option<Duration>,
+    pub streak_max: usize,
+    pub share_max: f64,
+}
+
+impl Default for Rejections {
+    fn default() -> Self {
+        Self {
+            keep_records: None,
+            // More in a row than chance, or one broken producer among several, makes.
+            streak_max: 1_000,
+            // A topic that is half unreadable is not what the stream was made for.
+            share_max: 0.5,
+        }
+    }
 }
 
 /// The live topic of a stream.

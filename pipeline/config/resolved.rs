@@ -7,7 +7,7 @@ use chrono::DateTime;
 
 use super::{
     Overrides,
-    file::{Fields, FileConfig, Live, OneOrMany, OtherLanguages, RecordFormat, Stream},
+    file::{Fields, FileConfig, Live, OneOrMany, OtherLanguages, RecordFormat, Rejections, Stream},
     secret::ClientSettings,
 };
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
         Decoder, Format,
         mapping::{FieldMapping, FieldPath},
     },
+    domain::rejection::RejectionLimits,
     engine::EngineConfig,
     publish::kafka::topics::{Cleanup, LiveTopicShape},
     source::kafka::Start,
@@ -74,6 +75,15 @@ pub struct StreamConfig {
     pub batch_documents_max: usize,
     /// `None`: labels are only stored.
     pub live: Option<LiveConfig>,
+    pub rejections: RejectionsConfig,
+}
+
+/// What a stream does with rejected records.
+#[derive(Debug)]
+pub struct RejectionsConfig {
+    /// `None`: only their coordinates are stored.
+    pub keep_records: Option<Duration>,
+    pub limits: RejectionLimits,
 }
 
 /// A stream's live topic.
@@ -300,6 +310,7 @@ fn resolve_stream(
         format!("`{}` must be `earliest`, `latest` or a time such as `2026-01-31T00:00:00Z`", stream.start)
     });
     let live = resolve_live(name, &stream.topic, stream.live, problems);
+    let rejections = resolve_rejections(name, &stream.rejections, problems);
     let mapping = resolve_fields(name, stream.fields, problems);
     Some(StreamConfig {
         name: name.into(),
@@ -319,6 +330,7 @@ fn resolve_stream(
         in_flight_bytes_max: bytes(stream.in_flight_bytes_max),
         batch_documents_max: stream.batch_documents_max.get(),
         live,
+        rejections,
     })
 }
 
@@ -351,6 +363,18 @@ fn resolve_fields(stream: &str, fields: Fields, problems: &mut Problems) -> Opti
         occurred_at_unit: fields.occurred_at_unit,
         language: language?,
     })
+}
+
+fn resolve_rejections(stream: &str, rejections: &Rejections, problems: &mut Problems) -> RejectionsConfig {
+    let key = |field: &str| format!("streams.{stream}.rejections.{field}");
+    let Rejections { keep_records, streak_max, share_max } = *rejections;
+    problems.check(keep_records.is_none_or(|lifetime| !lifetime.is_zero()), key("keep_records"), || {
+        "must be longer than zero".into()
+    });
+    problems.check(share_max > 0.0 && share_max <= 1.0, key("share_max"), || {
+        format!("`{share_max}` must be above 0, and at most 1, which bears any share")
+    });
+    RejectionsConfig { keep_records, limits: RejectionLimits { streak_max, share_max } }
 }
 
 fn resolve_live(name: &str, source: &str, live: Live, problems: &mut Problems) -> Option<LiveConfig> {
@@ -512,6 +536,7 @@ mod tests {
             "partitions",
             "replication",
             "retention",
+            "keep_records",
         ];
         let text: String = uncommented()
             .lines()
@@ -533,6 +558,7 @@ mod tests {
             "shutdown",
             "streams.reviews",
             "streams.reviews.live",
+            "streams.reviews.rejections",
             "streams.reviews.fields",
         ] {
             let header = format!("[{section}]\n");
@@ -542,9 +568,9 @@ mod tests {
                 .split('`')
                 .filter(|key| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'))
                 .collect();
-            for key in
-                keys.iter().filter(|key| !key.is_empty() && !["unknown_key", "client", "fields", "live"].contains(key))
-            {
+            for key in keys.iter().filter(|key| {
+                !key.is_empty() && !["unknown_key", "client", "fields", "live", "rejections"].contains(key)
+            }) {
                 assert!(
                     uncommented().contains(&format!("\n{key} = ")),
                     "config/albertine.toml does not show `{section}.{key}`"
@@ -735,6 +761,18 @@ mod tests {
             (
                 live_with("transaction_bytes_max = 0"),
                 "`streams.reviews.live.transaction_bytes_max`: must be larger than zero",
+            ),
+            (
+                stream_with("[streams.reviews.rejections]\nkeep_records = \"0s\""),
+                "`streams.reviews.rejections.keep_records`: must be longer than zero",
+            ),
+            (
+                stream_with("[streams.reviews.rejections]\nshare_max = 1.5"),
+                "`streams.reviews.rejections.share_max`: `1.5` must be above 0, and at most 1, which bears any share",
+            ),
+            (
+                stream_with("[streams.reviews.rejections]\nstreak_max = -1"),
+                "`streams.reviews.rejections.streak_max`: invalid value signed int `-1`, expected usize",
             ),
             (
                 replaced("id = \"/id\"", "id = \"id\""),

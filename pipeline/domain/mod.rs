@@ -3,6 +3,7 @@
 
 pub mod agreement;
 pub mod checkpoint;
+pub mod dead_letter;
 pub mod decision;
 pub mod document;
 pub mod label;

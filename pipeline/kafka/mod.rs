@@ -8,5 +8,6 @@ pub mod client;
 pub mod offsets;
 pub mod peek;
 pub mod produce;
+pub mod reread;
 pub mod subscribe;
 pub mod topic_id;

@@ -49,7 +49,7 @@ impl TopicRecord {
         }
     }
 
-    fn of(message: &BorrowedMessage<'_>) -> Self {
+    pub(super) fn of(message: &BorrowedMessage<'_>) -> Self {
         Self {
             partition: message.partition(),
             offset: message.offset(),
@@ -223,20 +223,7 @@ impl Subscription {
 
     /// Goes on after what the client recovers from by itself.
     fn survive(&self, error: KafkaError) -> Result<(), SubscribeError> {
-        use RDKafkaErrorCode as Code;
-        let is_final = matches!(
-            error.rdkafka_error_code(),
-            Some(
-                Code::UnknownTopicOrPartition
-                    | Code::UnknownTopic
-                    | Code::UnknownPartition
-                    | Code::TopicAuthorizationFailed
-                    | Code::GroupAuthorizationFailed
-                    | Code::Fatal
-                    | Code::InvalidConfig
-            )
-        );
-        if is_final {
+        if is_final(&error) {
             return Err(broker_error(&self.topic, error));
         }
         ClientLog::error(self.consumer.context(), &error, "reading failed; trying again");
@@ -244,7 +231,24 @@ impl Subscription {
     }
 }
 
-fn broker_error(topic: &str, source: KafkaError) -> SubscribeError {
+/// Whether waiting does not help.
+pub(super) fn is_final(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::UnknownTopicOrPartition
+                | Code::UnknownTopic
+                | Code::UnknownPartition
+                | Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::Fatal
+                | Code::InvalidConfig
+        )
+    )
+}
+
+pub(super) fn broker_error(topic: &str, source: KafkaError) -> SubscribeError {
     let topic = topic.to_owned();
     match source.rdkafka_error_code() {
         Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {

@@ -8,9 +8,13 @@
 //! newer than the one its document stood at. The sessions are `REPEATABLE READ`, so a document that another
 //! transaction changes meanwhile fails the statement, which is sent again, instead of spoiling the sums.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
+use sqlx::PgExecutor;
 
 use super::{
     Batch, LabelStore, StoreError, Stored,
@@ -87,11 +91,21 @@ WITH fence AS (
     GROUP BY changes.item, changes.task, model, class.name
     HAVING sum(CASE WHEN class.name = changes.label THEN sign ELSE 0 END) <> 0
         OR sum(sign * round(class.probability::double precision * 1000000)::bigint) <> 0
+), forgotten AS (
+    DELETE FROM rejected_records USING moved
+    WHERE moved.deleted AND rejected_records.stream = $1
+      AND rejected_records.key = convert_to(moved.document_id, 'UTF8')
 ), rejected AS (
     INSERT INTO rejections (stream, topic, partition, "offset", stage, reason, message, produced_at, version)
     SELECT $1, $2, $3, "offset", stage, reason, message, produced_at, version::bigint[]
     FROM fence, unnest($26::bigint[], $27::text[], $28::text[], $29::text[], $30::timestamptz[], $39::text[])
         AS incoming ("offset", stage, reason, message, produced_at, version)
+), kept AS (
+    INSERT INTO rejected_records (stream, topic, partition, "offset", key, value, headers, keep_until)
+    SELECT $1, $2, $3, "offset", key, value, headers, now() + make_interval(secs => $44)
+    FROM fence, unnest($40::bigint[], $41::bytea[], $42::bytea[], $43::text[]) AS incoming ("offset", key, value, headers)
+    ON CONFLICT (stream, topic, partition, "offset") DO UPDATE SET
+        key = excluded.key, value = excluded.value, headers = excluded.headers, keep_until = excluded.keep_until
 ), live AS (
     SELECT record.*
     FROM fence
@@ -123,63 +137,74 @@ SELECT (SELECT bytes FROM queued) FROM fence
 
 impl LabelStore for Postgres {
     async fn store(&self, batch: &Batch) -> Result<Stored, StoreError> {
-        let Batch { key, owner, epoch, advance, records, live } = batch;
-        let documents = DocumentRows::of(records);
-        let labels = LabelRows::of(&documents);
-        let rejections = RejectionRows::of(records);
-        let live_rows = LiveRows::of(live.as_deref(), key, *epoch, records);
-        let moved: Option<Option<i64>> = sqlx::query_scalar(STORE)
-            .bind(&*key.stream)
-            .bind(&*key.topic)
-            .bind(key.partition)
-            .bind(owner)
-            .bind(advance.from.0)
-            .bind(advance.to.0)
-            .bind(advance.timestamp_ms_max)
-            .bind(documents.column(|row| row.id))
-            .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.item.as_deref())))
-            .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.user.as_deref())))
-            .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.rating)))
-            .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.occurred_at)))
-            .bind(documents.column(|row| row.record.produced_at))
-            .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.language.as_deref())))
-            .bind(documents.column(|row| array_literal(row.record.version)))
-            .bind(documents.column(|row| row.attributes.is_none()))
-            .bind(labels.document_ids)
-            .bind(labels.tasks)
-            .bind(labels.models)
-            .bind(labels.model_versions)
-            .bind(labels.labels)
-            .bind(labels.confidences)
-            .bind(labels.probabilities)
-            .bind(labels.depths)
-            .bind(labels.labelled_at)
-            .bind(rejections.offsets)
-            .bind(rejections.stages)
-            .bind(rejections.reasons)
-            .bind(rejections.messages)
-            .bind(rejections.produced_at)
-            .bind(live.is_some())
-            .bind(live_rows.document_ids)
-            .bind(live_rows.versions)
-            .bind(live_rows.offsets)
-            .bind(live_rows.dead_letters)
-            .bind(live_rows.keys)
-            .bind(live_rows.values)
-            .bind(live_rows.headers)
-            .bind(rejections.versions)
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(store_error("store a batch"))?;
-        Ok(moved.map_or(Stored::NotMoved, |queued| Stored::Moved {
-            queued_bytes: usize::try_from(queued.unwrap_or(0)).unwrap_or(usize::MAX),
-        }))
+        store_in(&self.pool, batch).await
     }
 
     async fn observe(&self, key: &PartitionKey) -> Result<Option<Observed>, StoreError> {
         let state = self.stored_state(key).await?;
         Ok(state.map(|state| Observed { owner: state.owner, position: state.stored.position }))
     }
+}
+
+/// Sends the statement.
+pub(super) async fn store_in(executor: impl PgExecutor<'_>, batch: &Batch) -> Result<Stored, StoreError> {
+    let Batch { key, owner, epoch, advance, records, live, keep_records } = batch;
+    let documents = DocumentRows::of(records);
+    let labels = LabelRows::of(&documents);
+    let rejections = RejectionRows::of(records);
+    let kept = KeptRows::of(*keep_records, records);
+    let live_rows = LiveRows::of(live.as_deref(), key, *epoch, records);
+    let moved: Option<Option<i64>> = sqlx::query_scalar(STORE)
+        .bind(&*key.stream)
+        .bind(&*key.topic)
+        .bind(key.partition)
+        .bind(owner)
+        .bind(advance.from.0)
+        .bind(advance.to.0)
+        .bind(advance.timestamp_ms_max)
+        .bind(documents.column(|row| row.id))
+        .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.item.as_deref())))
+        .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.user.as_deref())))
+        .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.rating)))
+        .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.occurred_at)))
+        .bind(documents.column(|row| row.record.produced_at))
+        .bind(documents.column(|row| row.attributes.and_then(|attributes| attributes.language.as_deref())))
+        .bind(documents.column(|row| array_literal(row.record.version)))
+        .bind(documents.column(|row| row.attributes.is_none()))
+        .bind(labels.document_ids)
+        .bind(labels.tasks)
+        .bind(labels.models)
+        .bind(labels.model_versions)
+        .bind(labels.labels)
+        .bind(labels.confidences)
+        .bind(labels.probabilities)
+        .bind(labels.depths)
+        .bind(labels.labelled_at)
+        .bind(rejections.offsets)
+        .bind(rejections.stages)
+        .bind(rejections.reasons)
+        .bind(rejections.messages)
+        .bind(rejections.produced_at)
+        .bind(live.is_some())
+        .bind(live_rows.document_ids)
+        .bind(live_rows.versions)
+        .bind(live_rows.offsets)
+        .bind(live_rows.dead_letters)
+        .bind(live_rows.keys)
+        .bind(live_rows.values)
+        .bind(live_rows.headers)
+        .bind(rejections.versions)
+        .bind(kept.offsets)
+        .bind(kept.keys)
+        .bind(kept.values)
+        .bind(kept.headers)
+        .bind(keep_records.map_or(0.0, |lifetime| lifetime.as_secs_f64()))
+        .fetch_optional(executor)
+        .await
+        .map_err(store_error("store a batch"))?;
+    Ok(moved.map_or(Stored::NotMoved, |queued| Stored::Moved {
+        queued_bytes: usize::try_from(queued.unwrap_or(0)).unwrap_or(usize::MAX),
+    }))
 }
 
 impl Postgres {
@@ -320,6 +345,43 @@ impl<'a> RejectionRows<'a> {
             rows.messages.push(rejection.message.replace('\0', "\u{fffd}"));
             rows.produced_at.push(record.produced_at);
             rows.versions.push(array_literal(record.version));
+        }
+        rows
+    }
+}
+
+/// Rejected records as they came, of streams that keep them.
+#[derive(Default)]
+struct KeptRows {
+    offsets: Vec<i64>,
+    keys: Vec<Option<Vec<u8>>>,
+    values: Vec<Option<Vec<u8>>>,
+    headers: Vec<String>,
+}
+
+impl KeptRows {
+    /// Not those whose document a later record of the batch deletes: the statement does not see its own rows.
+    fn of(keep_records: Option<Duration>, records: &[Finished]) -> Self {
+        let mut rows = Self::default();
+        if keep_records.is_none() {
+            return rows;
+        }
+        let mut deleted = BTreeSet::new();
+        for record in records.iter().rev() {
+            match (&record.outcome, &record.record) {
+                (Outcome::Deleted { id }, _) => {
+                    deleted.insert(id.as_bytes());
+                }
+                (Outcome::Rejected(_), Some(source))
+                    if source.key.as_ref().is_none_or(|key| !deleted.contains(key.as_slice())) =>
+                {
+                    rows.offsets.push(record.offset);
+                    rows.keys.push(source.key.clone());
+                    rows.values.push(source.value.clone());
+                    rows.headers.push(serde_json::json!(source.headers).to_string());
+                }
+                _ => {}
+            }
         }
         rows
     }

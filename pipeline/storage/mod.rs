@@ -10,15 +10,17 @@
 //!   [`LabelStore::observe`] tells what happened.
 
 pub mod claims;
+pub mod dead_letters;
 pub mod inspect;
 pub mod labels;
 pub mod outbox;
 pub mod postgres;
+pub mod replay;
 pub mod retention;
 pub mod sums;
 pub mod verify;
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
@@ -39,6 +41,8 @@ pub struct Batch {
     pub records: Vec<Finished>,
     /// What is published of them; `None` for a stream without a live topic.
     pub live: Option<Arc<LiveFormat>>,
+    /// For how long rejected records are kept as they came; `None` for a stream that keeps none.
+    pub keep_records: Option<Duration>,
 }
 
 /// What a transaction that was committed did.

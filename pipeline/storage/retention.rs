@@ -1,6 +1,7 @@
 //! Makes the monthly partitions of append-only tables before they are needed, and retires old ones.
 //!
-//! It only ever drops partitions whose whole month lies before the retention, and only those it named.
+//! It only ever drops partitions whose whole month lies before the retention, and only those it named. Rejected records
+//! have a lifetime of their own, since they hold texts.
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ const TABLES: [&str; 1] = ["rejections"];
 pub const INTERVAL: Duration = Duration::from_hours(1);
 
 impl Postgres {
-    /// Makes this month's and the next month's partitions; drops those older than `retention`.
+    /// Makes this month's and the next month's partitions; drops those older than `retention`, and rejected records
+    /// that were kept long enough.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -34,6 +36,10 @@ impl Postgres {
                 self.drop_partitions(table, first_of_month(oldest)).await?;
             }
         }
+        sqlx::query("DELETE FROM rejected_records WHERE keep_until < now()")
+            .execute(&self.pool)
+            .await
+            .map_err(store_error("delete rejected records that were kept long enough"))?;
         Ok(())
     }
 

@@ -24,9 +24,10 @@ use super::{
 use crate::{
     crash::crash_point,
     domain::{
-        checkpoint::{Advance, Position},
+        checkpoint::{Advance, PartitionKey, Position},
         document::{Finished, Outcome},
         live::LiveFormat,
+        rejection::{LimitExceeded, RejectionLimits, RejectionWatch},
         tracker::{Tracker, TrackerError},
     },
     source::Lease,
@@ -50,6 +51,10 @@ pub struct CommitterConfig {
     pub batches_max: usize,
     /// What is published of a batch; `None` without a live topic.
     pub live: Option<Arc<LiveFormat>>,
+    /// For how long rejected records are kept as they came; `None`: not at all.
+    pub keep_records: Option<Duration>,
+    /// Beyond them the stream stops.
+    pub limits: RejectionLimits,
 }
 
 /// Storing cannot go on.
@@ -59,6 +64,10 @@ pub enum CommitterError {
     Store(#[from] StoreError),
     #[error("records of a partition arrived or finished out of order, which is a bug: {0}")]
     Tracker(#[from] TrackerError),
+    #[error(
+        "{limit}; the last one is {last}; correct the source, or the stream's mapping, and start again: the stream goes on behind them, and `albertine dead-letter replay` labels them; the limits are `streams.{stream}.rejections`"
+    )]
+    Rejections { stream: Arc<str>, limit: LimitExceeded, last: String },
 }
 
 /// See the module.
@@ -69,6 +78,7 @@ pub struct Committer<S> {
     partitions: HashMap<i32, Partition>,
     under_way: JoinSet<Report>,
     checks: JoinSet<Vec<Unlike>>,
+    watch: RejectionWatch,
     draining: bool,
 }
 
@@ -112,12 +122,16 @@ struct Summary {
     /// Milliseconds since 1970 of each labelled record.
     produced_at_ms: Vec<i64>,
     rejected: HashMap<(&'static str, &'static str), u64>,
+    /// In the order of the records: whether each was rejected.
+    rejections: Vec<bool>,
+    last_rejection: Option<(i64, String)>,
     started: Option<Instant>,
 }
 
 impl<S: LabelStore> Committer<S> {
     pub fn new(store: Arc<S>, config: CommitterConfig, events: mpsc::Receiver<Event>) -> Self {
         Self {
+            watch: RejectionWatch::new(config.limits),
             store,
             config,
             events,
@@ -219,6 +233,7 @@ impl<S: LabelStore> Committer<S> {
                 advance: Advance { from: partition.position, to: prefix.end, timestamp_ms_max },
                 records: prefix.records,
                 live: self.config.live.clone(),
+                keep_records: self.config.keep_records,
             };
             self.under_way.spawn(store_batch(Arc::clone(&self.store), Arc::clone(&partition.lease), batch));
         }
@@ -235,6 +250,7 @@ impl<S: LabelStore> Committer<S> {
                     partition.position = to;
                     partition.storing = false;
                 }
+                self.watch_rejections(place, &summary)?;
             }
             Delivery::Rewind(position) => {
                 tracing::warn!(%place, position = position.0, "the checkpoint was moved; reading from there");
@@ -246,6 +262,16 @@ impl<S: LabelStore> Committer<S> {
             }
         }
         Ok(())
+    }
+
+    fn watch_rejections(&mut self, place: &PartitionKey, summary: &Summary) -> Result<(), CommitterError> {
+        summary.rejections.iter().try_for_each(|rejected| self.watch.see(*rejected)).map_err(|limit| {
+            let last = summary
+                .last_rejection
+                .as_ref()
+                .map_or_else(String::new, |(offset, message)| format!("offset {offset} of {place}: {message}"));
+            CommitterError::Rejections { stream: place.stream.clone(), limit, last }
+        })
     }
 
     /// Compares the checkpoints of idle partitions with where this worker left them.
@@ -309,6 +335,7 @@ impl Summary {
             ..Self::default()
         };
         for record in records {
+            summary.rejections.push(matches!(record.outcome, Outcome::Rejected(_)));
             match &record.outcome {
                 Outcome::Labelled { .. } => {
                     summary.labelled += 1;
@@ -317,6 +344,7 @@ impl Summary {
                 Outcome::Deleted { .. } => summary.deleted += 1,
                 Outcome::Rejected(rejection) => {
                     *summary.rejected.entry((rejection.stage.as_str(), rejection.reason)).or_default() += 1;
+                    summary.last_rejection = Some((record.offset, rejection.to_string()));
                 }
             }
         }
@@ -347,11 +375,20 @@ impl Summary {
 mod tests {
     use super::*;
     use crate::{
-        domain::checkpoint::Claim,
+        domain::{
+            checkpoint::Claim,
+            rejection::{Rejection, Stage},
+        },
         stream::delivery::tests::{Behaviour, FakeStore, OWNER, finished, key},
     };
 
-    const CONFIG: CommitterConfig = CommitterConfig { batch_documents_max: 10, batches_max: 2, live: None };
+    const CONFIG: CommitterConfig = CommitterConfig {
+        batch_documents_max: 10,
+        batches_max: 2,
+        live: None,
+        keep_records: None,
+        limits: RejectionLimits { streak_max: 3, share_max: 1.0 },
+    };
 
     fn lease(position: i64) -> Arc<Lease> {
         Lease::new(Claim {
@@ -417,6 +454,24 @@ mod tests {
         assert!(lease.is_lost());
         assert_eq!(store.offsets(), Vec::<i64>::new());
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_rejections_stop_the_stream_once_they_are_stored() {
+        let (store, lease) = (FakeStore::new(OWNER, 0, vec![Behaviour::Refuse(1)]), lease(0));
+        let reject = |offset| {
+            let mut record = finished(offset);
+            record.outcome = Outcome::Rejected(Rejection::new(Stage::Decode, "json_invalid", "no JSON"));
+            Event::Finished { lease: Arc::clone(&lease), finished: Box::new(record) }
+        };
+        let mut events = vec![Event::Assigned(Arc::clone(&lease))];
+        events.extend((0..4).map(|offset| arrived(&lease, offset)));
+        events.extend((0..4).map(reject));
+        let error = run(&store, events).await.unwrap_err().to_string();
+        let expected = "3 records in a row were rejected; the last one is offset 3 of stream `reviews`, topic `reviews`, partition 0: no JSON; ";
+        assert!(error.starts_with(expected), "{error}");
+        assert_eq!(store.offsets(), [0, 1, 2, 3], "they are stored, so that the next start goes on behind them");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_idle_partition_whose_checkpoint_was_moved_is_given_up() {
         let (store, lease) = (FakeStore::new(OWNER, 0, Vec::new()), lease(0));

@@ -49,14 +49,14 @@ pub async fn deliver<S: LabelStore>(store: &S, batch: Batch) -> Result<Delivery,
 
 /// One row that is refused becomes a rejection, and the others are stored.
 async fn deliver_singly<S: LabelStore>(store: &S, batch: Batch) -> Result<Delivery, StoreError> {
-    let Batch { key, owner, epoch, advance, records, live } = batch;
+    let Batch { key, owner, epoch, advance, records, live, keep_records } = batch;
     let mut from = advance.from;
     let mut queued = 0;
     for record in records {
         let to = Position::after(record.offset);
         let step = Advance { from, to, timestamp_ms_max: record.version.timestamp_ms };
-        let mut single =
-            Batch { key: key.clone(), owner, epoch, advance: step, records: vec![record], live: live.clone() };
+        let (key, live) = (key.clone(), live.clone());
+        let mut single = Batch { key, owner, epoch, advance: step, records: vec![record], live, keep_records };
         let delivery = match deliver_whole(store, &single).await {
             Err(error) if error.kind == ErrorKind::BadRow => {
                 single.records.iter_mut().for_each(|record| reject(record, &error));
@@ -229,7 +229,15 @@ pub(crate) mod tests {
 
     fn batch(offsets: std::ops::Range<i64>) -> Batch {
         let advance = Advance { from: Position(offsets.start), to: Position(offsets.end), timestamp_ms_max: 7 };
-        Batch { key: key(), owner: OWNER, epoch: 1, advance, records: offsets.map(finished).collect(), live: None }
+        Batch {
+            key: key(),
+            owner: OWNER,
+            epoch: 1,
+            advance,
+            records: offsets.map(finished).collect(),
+            live: None,
+            keep_records: None,
+        }
     }
 
     #[tokio::test(start_paused = true)]

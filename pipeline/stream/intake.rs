@@ -38,8 +38,8 @@ pub struct IntakeConfig {
     pub text_bytes_max: usize,
     /// The models a document goes through, with their place in the engine.
     pub models: Vec<(ModelIndex, Arc<Model>)>,
-    /// Rejected records go to a topic as they came.
-    pub dead_letters: bool,
+    /// Rejected records are kept as they came, or go to a topic.
+    pub keeps_records: bool,
 }
 
 /// The stream's end of the source.
@@ -231,7 +231,7 @@ impl Ticket {
                 bytes: record.bytes(),
                 trace: record.trace(),
                 record: config
-                    .dead_letters
+                    .keeps_records
                     .then(|| Arc::new(SourceRecord { key: record.key, value: record.value, headers: record.headers })),
             },
             lease: record.lease,

@@ -3,6 +3,7 @@
 mod check;
 mod classify;
 mod database;
+mod dead_letter;
 mod own_data;
 mod pipes;
 mod position;

@@ -114,6 +114,7 @@ fn batch(claim: &Claim, timestamp_ms: i64, outcomes: Vec<Outcome>) -> Batch {
         advance: Advance { from, to, timestamp_ms_max: timestamp_ms },
         records: records.collect(),
         live: None,
+        keep_records: None,
     }
 }
 
