@@ -31,7 +31,7 @@ const RULES: [Rule; 12] = [
         says: "`rdkafka` is imported only below kafka/, source/kafka/ and publish/kafka/",
         binds: |file| !["kafka/", "source/kafka/", "publish/kafka/"].iter().any(|part| file.starts_with(part)),
         forbids: |path| is_below(path, "rdkafka"),
-        broken_by: ("topology.rs", "use rdkafka::ClientConfig;"),
+        broken_by: ("topology/mod.rs", "use rdkafka::ClientConfig;"),
     },
     Rule {
         says: "`ort` is imported only in engine/session.rs",
@@ -94,8 +94,8 @@ const RULES: [Rule; 12] = [
         broken_by: ("domain/version.rs", "fn age() { std::time::Instant::now(); }"),
     },
     Rule {
-        says: "only topology.rs and engine/worker.rs start threads",
-        binds: |file| !["topology.rs", "engine/worker.rs"].contains(&file),
+        says: "only topology/ and engine/worker.rs start threads",
+        binds: |file| !file.starts_with("topology/") && file != "engine/worker.rs",
         forbids: |path| ["thread::spawn", "thread::Builder", "thread::scope"].iter().any(|start| path.contains(start)),
         broken_by: ("source/kafka/mod.rs", "fn poll() { std::thread::Builder::new(); }"),
     },
@@ -103,7 +103,7 @@ const RULES: [Rule; 12] = [
         says: "nothing but main.rs calls the commands",
         binds: |file| !file.starts_with("commands/") && file != "main.rs",
         forbids: |path| is_below(path, "crate::commands"),
-        broken_by: ("topology.rs", "use crate::commands;"),
+        broken_by: ("topology/mod.rs", "use crate::commands;"),
     },
 ];
 
@@ -159,7 +159,7 @@ fn the_places_that_a_rule_spares_need_it() {
         ("storage/postgres.rs", "sqlx"),
         ("text/tokenize.rs", "tokenizers"),
         ("source/kafka/mod.rs", "crate::config::secret"),
-        ("topology.rs", "std::thread::Builder"),
+        ("topology/mod.rs", "std::thread::Builder"),
         ("engine/worker.rs", "std::thread::Builder"),
     ];
     let sources = sources("pipeline");

@@ -9,6 +9,7 @@ use super::{GlobalOptions, dry_run, find_stream, output::OutputFormat, runtime};
 use crate::{
     config::resolved::{Config, StreamConfig},
     kafka::peek,
+    source::Content,
     stream::dry_run::{DryRun, Summary},
     topology::{self, ModelHost},
 };
@@ -79,7 +80,7 @@ fn label_newest_of(config: &Config, stream: &StreamConfig, host: &ModelHost, lim
     for record in peek::newest(&config.kafka.client, &stream.topic, limit)? {
         let record = record?;
         let place = format!("partition {} offset {}", record.partition, record.offset);
-        dry_run.submit(&host.engine, place, record.key.as_deref(), record.value.as_deref());
+        dry_run.submit(&host.engine, place, record.key.as_deref(), &Content::Encoded(record.value));
     }
     Ok(dry_run.finish())
 }

@@ -49,7 +49,15 @@ impl Decoder {
         let Some(bytes) = value else {
             return fields::deletion(&self.mapping, key).map(|id| Decoded::Deletion { id });
         };
-        fields::document(&self.mapping, key, &self.format.value(bytes)?).map(Decoded::Document)
+        self.document(key, &self.format.value(bytes)?)
+    }
+
+    /// The same for a record whose value was read already.
+    ///
+    /// # Errors
+    /// A [`Rejection`] that names the field and what stood there instead.
+    pub fn document(&self, key: Option<&[u8]>, value: &Value) -> Result<Decoded, Rejection> {
+        fields::document(&self.mapping, key, value).map(Decoded::Document)
     }
 }
 

@@ -8,12 +8,21 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-/// The partition of a topic as one stream reads it. Two streams on one topic have a checkpoint each.
+/// The partition of a topic as one stream reads it. Two streams on one topic have a checkpoint each. Of a job, whose
+/// records come from elsewhere, `topic` is its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PartitionKey {
     pub stream: Arc<str>,
     pub topic: Arc<str>,
     pub partition: i32,
+}
+
+impl PartitionKey {
+    /// Whether the records are those of a job. Its name has a slash, which no topic's has, so Kafka keeps no offset of
+    /// it.
+    pub fn is_of_job(&self) -> bool {
+        self.topic.contains('/')
+    }
 }
 
 impl std::fmt::Display for PartitionKey {

@@ -8,6 +8,7 @@
 //! - What is in flight is bounded a partition, so one slow partition holds up nobody else.
 //! - When a partition is taken away, the sink is told before the next owner can claim it, where the
 //!   broker allows; a worker that learns it too late is fenced by the claim.
+//! - A source that ends without having been told to has seen all its records stored.
 //!
 //! [`kafka`] reads topics; [`mod@file`] reads lines for the commands that need no broker.
 
@@ -22,9 +23,12 @@ use std::{
     thread::Thread,
 };
 
+use serde_json::Value;
+
 use crate::domain::{
     checkpoint::{Claim, Position, TopicStart},
     live::{HeaderValue, Headers, TRACE_HEADER},
+    rejection::Rejection,
     version::Version,
 };
 
@@ -143,14 +147,42 @@ pub struct Record {
     pub version: Version,
     pub timestamp_ms: Option<i64>,
     pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
+    pub content: Content,
     pub headers: Headers,
+    /// Where people find the record, if topic, partition and offset do not tell.
+    pub place: Option<String>,
+}
+
+/// What a record holds.
+#[derive(Debug)]
+pub enum Content {
+    /// Bytes in the stream's format; `None` withdraws the document that the key names.
+    Encoded(Option<Vec<u8>>),
+    /// Fields that were read already, or why they could not be, and the size they were read from.
+    Decoded { fields: Result<Value, Rejection>, bytes: usize },
+}
+
+impl Content {
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Encoded(value) => value.as_ref().map_or(0, Vec::len),
+            Self::Decoded { bytes, .. } => *bytes,
+        }
+    }
+
+    /// As bytes, for a record that is passed on.
+    pub fn into_bytes(self) -> Option<Vec<u8>> {
+        match self {
+            Self::Encoded(value) => value,
+            Self::Decoded { fields, .. } => serde_json::to_vec(&fields.ok()?).ok(),
+        }
+    }
 }
 
 impl Record {
-    /// Size of key and value, as counted against the bound on what is in flight.
+    /// Size of key and content, as counted against the bound on what is in flight.
     pub fn bytes(&self) -> usize {
-        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len)
+        self.key.as_ref().map_or(0, Vec::len) + self.content.bytes()
     }
 
     /// The `traceparent` header, where the record has one.

@@ -13,9 +13,9 @@ use crate::{
         agreement::{AgreementTable, Rated, agreement, score},
         document::{Attributes, Outcome},
         label::Label,
-        rejection::Rejection,
     },
     engine::Engine,
+    source::Content,
 };
 
 /// Examples shown; as many as one sees at once.
@@ -120,13 +120,8 @@ impl DryRun {
     }
 
     /// Takes a record on; `place` is where it stands, for people. Blocks while too many are in flight.
-    pub fn submit(&mut self, engine: &Engine, place: String, key: Option<&[u8]>, value: Option<&[u8]>) {
-        let prepared = intake::prepare(&self.config, key, value);
-        self.submit_prepared(engine, place, prepared);
-    }
-
-    /// The same for a record that was decoded already.
-    pub fn submit_prepared(&mut self, engine: &Engine, place: String, prepared: Result<Prepared, Rejection>) {
+    pub fn submit(&mut self, engine: &Engine, place: String, key: Option<&[u8]>, content: &Content) {
+        let prepared = intake::prepare(&self.config, key, content);
         while self.in_flight >= self.in_flight_max {
             self.take();
         }

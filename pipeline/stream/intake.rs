@@ -22,7 +22,7 @@ use crate::{
         job::{JobInput, ModelIndex},
     },
     model::folder::Model,
-    source::{Lease, Record, Sink},
+    source::{Content, Lease, Record, Sink},
     telemetry::metrics as names,
     text::language,
 };
@@ -83,7 +83,7 @@ pub fn work(config: &Arc<IntakeConfig>, queue: &Receiver<Record>, engine: &Engin
         if !record.lease.is_held() {
             continue;
         }
-        let prepared = prepare(config, record.key.as_deref(), record.value.as_deref());
+        let prepared = prepare(config, record.key.as_deref(), &record.content);
         let ticket = Ticket::of(record, config, events);
         infer(config, engine, prepared, move |outcome| ticket.finish(outcome));
     }
@@ -99,8 +99,12 @@ pub enum Prepared {
 ///
 /// # Errors
 /// A [`Rejection`] where it cannot be labelled.
-pub fn prepare(config: &IntakeConfig, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Prepared, Rejection> {
-    let mut document = match config.decoder.decode(key, value)? {
+pub fn prepare(config: &IntakeConfig, key: Option<&[u8]>, content: &Content) -> Result<Prepared, Rejection> {
+    let decoded = match content {
+        Content::Encoded(value) => config.decoder.decode(key, value.as_deref())?,
+        Content::Decoded { fields, .. } => config.decoder.document(key, fields.as_ref().map_err(Clone::clone)?)?,
+    };
+    let mut document = match decoded {
         Decoded::Deletion { id } => return Ok(Prepared::Deletion { id }),
         Decoded::Document(document) => document,
     };
@@ -217,6 +221,7 @@ struct FinishedRecord {
     produced_at: Option<DateTime<Utc>>,
     bytes: usize,
     trace: Option<String>,
+    place: Option<String>,
     record: Option<Arc<SourceRecord>>,
 }
 
@@ -230,16 +235,21 @@ impl Ticket {
                 produced_at: record.timestamp_ms.and_then(DateTime::from_timestamp_millis),
                 bytes: record.bytes(),
                 trace: record.trace(),
-                record: config
-                    .keeps_records
-                    .then(|| Arc::new(SourceRecord { key: record.key, value: record.value, headers: record.headers })),
+                place: record.place,
+                record: config.keeps_records.then(|| {
+                    let (key, value) = (record.key, record.content.into_bytes());
+                    Arc::new(SourceRecord { key, value, headers: record.headers })
+                }),
             },
             lease: record.lease,
         }
     }
 
-    fn finish(self, outcome: Outcome) {
-        let FinishedRecord { offset, version, produced_at, bytes, trace, record } = self.finished;
+    fn finish(self, mut outcome: Outcome) {
+        let FinishedRecord { offset, version, produced_at, bytes, trace, place, record } = self.finished;
+        if let (Outcome::Rejected(rejection), Some(place)) = (&mut outcome, place) {
+            rejection.message = format!("{place}: {}", rejection.message);
+        }
         let finished =
             Finished { offset, version, produced_at, labelled_at: Utc::now(), bytes, trace, record, outcome };
         let _ = self.events.blocking_send(Event::Finished { lease: self.lease, finished: Box::new(finished) });

@@ -4,6 +4,9 @@
 //! the group's offset of the source partition, so what is published and how far is one fact. The offsets are
 //! sent without membership in the group (KIP-447 checks members only where one is named), so a rebalance cannot
 //! abort them.
+//!
+//! Of a job, whose records come from elsewhere, the group can have no offset: its transactions hold the records alone,
+//! and how far it is published is what the outbox and the live topic tell.
 
 pub mod group;
 mod newest;
@@ -216,6 +219,14 @@ impl KafkaSession {
     }
 
     fn commit_transaction(&self, position: Position, note: &MarkerNote) -> anyhow::Result<()> {
+        if !self.key.is_of_job() {
+            self.send_offset(position, note)?;
+        }
+        crash_point("after-offsets");
+        self.producer.commit_transaction(CALL_TIMEOUT).context("cannot commit the transaction")
+    }
+
+    fn send_offset(&self, position: Position, note: &MarkerNote) -> anyhow::Result<()> {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(&self.key.topic, self.key.partition, Offset::Offset(position.0))?;
         let metadata = serde_json::to_string(note)?;
@@ -225,14 +236,15 @@ impl KafkaSession {
             .set_metadata(metadata);
         self.producer
             .send_offsets_to_transaction(&offsets, self.group.metadata(), CALL_TIMEOUT)
-            .context("cannot add the group's offset to the transaction")?;
-        crash_point("after-offsets");
-        self.producer.commit_transaction(CALL_TIMEOUT).context("cannot commit the transaction")
+            .context("cannot add the group's offset to the transaction")
     }
 }
 
 impl LiveSession for KafkaSession {
     fn marker(&mut self) -> anyhow::Result<Option<Marker>> {
+        if self.key.is_of_job() {
+            return Ok(None);
+        }
         Ok(self.group.offset(&self.key)?.as_ref().map(GroupOffset::marker))
     }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     kafka::subscribe::headers,
-    source::{Lease, Record, SourceControl},
+    source::{Content, Lease, Record, SourceControl},
     telemetry::metrics as names,
 };
 
@@ -103,8 +103,9 @@ impl<'a> Poller<'a> {
             version: assigned.clock.tick(message.offset(), timestamp_ms, SystemTime::now()),
             timestamp_ms,
             key: message.key().map(<[u8]>::to_vec),
-            value: message.payload().map(<[u8]>::to_vec),
+            content: Content::Encoded(message.payload().map(<[u8]>::to_vec)),
             headers: headers(message),
+            place: None,
         };
         assigned.lease.arrived(record.bytes());
         if self.is_over_bound(&assigned.lease, shares, 1) {

@@ -1,0 +1,293 @@
+//! Puts the parts together: the only place that names concrete types, makes channels, and starts threads
+//! and tasks. It holds no rule of its own beyond the order of starting and stopping.
+//!
+//! A [`Pipeline`] is one engine, one store, and any number of streams that run side by side. A stream runs as one
+//! source thread, the tokenizer threads (intake), one task (committer) and, with a live topic, a thread for each
+//! partition it has (publisher). The engine's threads are shared by all streams. What a stream reads is a [`Feed`]:
+//! its topic, or the records of a job under a name of their own. On shutdown the sources stop reading, what is in
+//! flight is stored and published until the deadline, and the partitions are handed back.
+
+mod publishing;
+mod store;
+mod stream;
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, anyhow};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use self::stream::{Ended, RunningStream};
+pub use self::{
+    publishing::{ensure_live_topics, live_config},
+    store::BlockingStore,
+    stream::{Feed, intake_config},
+};
+use crate::{
+    config::resolved::{Config, StreamConfig},
+    engine::{Engine, job::ModelIndex, session::OnnxRuntime},
+    model::folder::Model,
+    storage::{postgres::Postgres, retention},
+    telemetry,
+};
+
+/// How long the connections to Postgres may take to close. It only matters where the server hangs.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Streams that ended and were not heard yet. Whoever ends waits until it is heard, or the pipeline stops.
+const ENDED_QUEUE: usize = 16;
+
+/// The models a command needs, by name, and the engine that runs them.
+pub struct ModelHost {
+    pub models: BTreeMap<String, (ModelIndex, Arc<Model>)>,
+    pub engine: Arc<Engine>,
+}
+
+impl ModelHost {
+    /// Opens the named models and starts the engine.
+    ///
+    /// # Errors
+    /// Where a model is not configured or broken, or ONNX Runtime cannot be loaded.
+    pub fn start<'a>(config: &Config, names: impl IntoIterator<Item = &'a String>) -> anyhow::Result<Self> {
+        let mut models = BTreeMap::new();
+        let mut opened = Vec::new();
+        for name in names {
+            if !models.contains_key(name) {
+                let model = Arc::new(open_model(config, name)?);
+                models.insert(name.clone(), (opened.len(), Arc::clone(&model)));
+                opened.push(model);
+            }
+        }
+        let engine = Engine::start(&load_runtime(config)?, &opened, config.engine)?;
+        Ok(Self { models, engine: Arc::new(engine) })
+    }
+
+    /// The models of a stream, in its order.
+    pub fn of(&self, stream: &StreamConfig) -> Vec<(ModelIndex, Arc<Model>)> {
+        stream.models.iter().filter_map(|name| self.models.get(name).cloned()).collect()
+    }
+}
+
+/// A model was asked for that the configuration does not have.
+#[derive(Debug, thiserror::Error)]
+#[error("no model `{name}` is configured; there is: {known}")]
+pub struct UnknownModel {
+    name: String,
+    known: String,
+}
+
+/// Opens a configured model.
+///
+/// # Errors
+/// Where there is none of this name, or its folder is broken.
+pub fn open_model(config: &Config, name: &str) -> anyhow::Result<Model> {
+    let path = config.models.get(name).ok_or_else(|| {
+        let known: Vec<&str> = config.models.keys().map(String::as_str).collect();
+        UnknownModel { name: name.to_owned(), known: known.join(", ") }
+    })?;
+    Ok(Model::open(path)?.named(name))
+}
+
+/// Loads ONNX Runtime from where the configuration says.
+///
+/// # Errors
+/// Where it does not say, or nothing usable is there.
+pub fn load_runtime(config: &Config) -> anyhow::Result<OnnxRuntime> {
+    let library = config.onnxruntime_library.as_deref().ok_or_else(|| {
+        anyhow!("where is ONNX Runtime? set `engine.onnxruntime_library` or `ORT_DYLIB_PATH` to its libonnxruntime.so")
+    })?;
+    Ok(OnnxRuntime::load(library)?)
+}
+
+/// Runs all streams on their topics until `shutdown` resolves or one of them fails.
+///
+/// # Errors
+/// The first failure; by then everything has been stopped.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::start(&config, config.streams.values()).await?;
+    for stream in config.streams.values() {
+        let feed = pipeline.topic_of(stream);
+        pipeline.add(stream, feed).await?;
+    }
+    pipeline.run_until(shutdown).await
+}
+
+/// One engine, one store, and the streams that run on them.
+pub struct Pipeline<'a> {
+    config: &'a Config,
+    store: Postgres,
+    host: ModelHost,
+    running: Vec<RunningStream>,
+    ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
+    maintenance: JoinSet<()>,
+}
+
+impl<'a> Pipeline<'a> {
+    /// Opens what all streams share: the store, the models of these streams, the engine.
+    ///
+    /// # Errors
+    /// Where Postgres cannot be used as it is, or a model or ONNX Runtime cannot be loaded.
+    pub async fn start(
+        config: &'a Config,
+        streams: impl IntoIterator<Item = &'a StreamConfig>,
+    ) -> anyhow::Result<Self> {
+        if let Some(listen) = config.metrics_listen {
+            telemetry::metrics::serve(listen)?;
+        }
+        let store = Postgres::connect(&config.postgres).await?;
+        store.check_migrated(&config.postgres.schema).await?;
+        store.maintain_partitions(config.rejections_retention).await?;
+        let host = ModelHost::start(config, streams.into_iter().flat_map(|stream| &stream.models))?;
+        let mut maintenance = JoinSet::new();
+        maintenance.spawn(maintain(store.clone(), config.rejections_retention));
+        maintenance.spawn(fold(store.clone()));
+        Ok(Self { config, store, host, running: Vec::new(), ended: mpsc::channel(ENDED_QUEUE), maintenance })
+    }
+
+    pub fn store(&self) -> &Postgres {
+        &self.store
+    }
+
+    /// The store for a source that reads `topic`, whose thread stands outside the runtime.
+    pub fn blocking_store(&self, stream: &StreamConfig, topic: &Arc<str>) -> BlockingStore {
+        BlockingStore::new(&self.store, stream, topic, self.config.claim_timeout)
+    }
+
+    /// What a stream reads all day: its topic.
+    pub fn topic_of(&self, stream: &StreamConfig) -> Feed {
+        stream::topic_feed(self.config, stream, self.blocking_store(stream, &stream.topic))
+    }
+
+    /// Sends what `feed` reads through a stream's models. One of the streams that the pipeline was started with.
+    ///
+    /// # Errors
+    /// Where a live topic cannot be made, the store does not answer, or a thread cannot be started.
+    pub async fn add(&mut self, stream: &StreamConfig, feed: Feed) -> anyhow::Result<()> {
+        let models = self.host.of(stream);
+        if feed.publishes {
+            ensure_live_topics(self.config, stream).await?;
+        }
+        let registered: Vec<&Model> = models.iter().map(|(_, model)| &**model).collect();
+        self.store.register_models(&stream.name, &registered).await?;
+        let blocking = self.blocking_store(stream, &feed.topic);
+        let parts =
+            stream::Parts { config: self.config, store: blocking, engine: &self.host.engine, ended: &self.ended.0 };
+        tracing::info!(stream = %stream.name, topic = %feed.topic, "running");
+        self.running.push(RunningStream::start(&parts, stream, models, feed)?);
+        Ok(())
+    }
+
+    /// Runs until `shutdown` resolves, a stream fails, or all of them have come to the end of what they read.
+    ///
+    /// # Errors
+    /// The first failure; by then everything has been stopped.
+    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let failure = tokio::select! {
+            () = shutdown => None,
+            failure = self.all_ended() => failure,
+        };
+        let deadline = if failure.is_some() { Duration::ZERO } else { self.config.shutdown_deadline };
+        self.stop(deadline).await;
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// The first failure; `None` once all sources have ended well.
+    async fn all_ended(&mut self) -> Option<anyhow::Error> {
+        while !self.running.is_empty() {
+            // The pipeline holds a sender itself, so there is always another one.
+            let Ended { stream, topic, result } = self.ended.1.recv().await?;
+            if let Err(error) = result {
+                return Some(error);
+            }
+            let is_it = |running: &mut RunningStream| running.stream == stream && running.topic == topic;
+            let ended: Vec<RunningStream> = self.running.extract_if(.., is_it).collect();
+            // What it read is stored already, so nothing has to be waited for.
+            stop(ended, self.config.shutdown_deadline).await.join().await;
+        }
+        None
+    }
+
+    /// Stores what is in flight until the deadline, then hands back the rest and closes everything.
+    async fn stop(mut self, deadline: Duration) {
+        let started = Instant::now();
+        self.ended.1.close();
+        let stopped = stop(std::mem::take(&mut self.running), deadline).await;
+        // Threads that wait for room in its queue go on.
+        self.host.engine.close();
+        stopped.join().await;
+        let host = self.host;
+        if let Err(error) = tokio::task::spawn_blocking(move || drop(host)).await {
+            tracing::error!(%error, "the engine could not be closed");
+        }
+        tracing::info!(seconds = started.elapsed().as_secs_f32(), "stopped");
+        self.maintenance.shutdown().await;
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.store.close()).await.is_err() {
+            tracing::warn!("Postgres did not take its leave in time; its connections are cut");
+        }
+    }
+}
+
+async fn maintain(store: Postgres, retention: Duration) {
+    loop {
+        tokio::time::sleep(retention::INTERVAL).await;
+        if let Err(error) = store.maintain_partitions(retention).await {
+            tracing::warn!(%error, "the partitions by month could not be maintained; trying again in an hour");
+        }
+    }
+}
+
+/// How often the changes to the sums of items are folded. Views count both, so nothing waits for it; a longer
+/// interval makes them read more.
+const FOLD_INTERVAL: Duration = Duration::from_secs(1);
+
+async fn fold(store: Postgres) {
+    loop {
+        tokio::time::sleep(FOLD_INTERVAL).await;
+        match store.fold_sums().await {
+            Ok(changes) => metrics::counter!(telemetry::metrics::SUMS_FOLDED).increment(changes),
+            Err(error) => tracing::debug!(%error, "the sums of items were not folded; trying again in a second"),
+        }
+    }
+}
+
+/// The threads of streams that were stopped.
+struct Stopped(Vec<JoinHandle<()>>);
+
+/// Stores what is in flight until the deadline, then hands back the rest.
+async fn stop(mut streams: Vec<RunningStream>, deadline: Duration) -> Stopped {
+    let started = Instant::now();
+    for stream in &streams {
+        stream.drain().await;
+    }
+    for stream in &mut streams {
+        stream.finish(started + deadline).await;
+    }
+    Stopped(streams.into_iter().flat_map(RunningStream::into_threads).collect())
+}
+
+impl Stopped {
+    async fn join(self) {
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in self.0 {
+                if thread.join().is_err() {
+                    tracing::error!("a stream's thread panicked");
+                }
+            }
+        });
+        if let Err(error) = joined.await {
+            tracing::error!(%error, "the threads could not be joined");
+        }
+    }
+}
+
+fn spawn_thread(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .with_context(|| format!("cannot start thread `{name}`"))
+}
