@@ -1,6 +1,6 @@
 //! `albertine dead-letter`: shows what was rejected and why, tries it again, or lets it be.
 
-use std::io::Write;
+use std::{collections::BTreeSet, io::Write};
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{
     GlobalOptions, UsageError, find_stream,
     output::{OutputFormat, age, number, print_json, table},
+    run::wait_for_signal,
     runtime,
     terminal::printable,
 };
@@ -18,10 +19,15 @@ use crate::{
         dead_letter::{DeadLetter, DeadLetterFilter, Place, RejectionState},
         document::SourceRecord,
         live::HeaderValue,
+        standing::StoreStanding,
     },
     inspection::Inspector,
     kafka::reread::RecordReader,
     storage::dead_letters::ReasonCount,
+    topology::{
+        self, Pipeline,
+        replay::{Replay, Unavailable},
+    },
 };
 
 #[derive(Debug, clap::Args)]
@@ -36,6 +42,8 @@ enum DeadLetterCommand {
     List(ListArgs),
     /// Show all that is known of one rejection, and the record where it can still be had
     Show(ShowArgs),
+    /// Read rejected records again and label them, at the version they had
+    Replay(ReplayArgs),
     /// Close rejections without trying them again
     Discard(DiscardArgs),
 }
@@ -106,6 +114,30 @@ struct ShowArgs {
     group(clap::ArgGroup::new("meant").required(true).multiple(true).args(["places", "reason", "all"])),
     after_help = "\
 Examples:
+  albertine dead-letter replay reviews --reason text_missing
+  albertine dead-letter replay reviews --all --limit 100000
+
+For use after the mapping, or whatever made them fail, was put right. The records are taken from where the stream keeps
+them (`rejections.keep_records`), else from the topic, while it still holds them. Each is labelled at the version it
+had, so it replaces nothing that is newer, and published like any other. What is rejected again stays open, with the
+new reason. Workers may run meanwhile. Exits with 1 where a record could not be had or was rejected again."
+)]
+struct ReplayArgs {
+    #[command(flatten)]
+    which: Which,
+    /// All open rejections of the stream
+    #[arg(long, conflicts_with_all = ["places", "reason"])]
+    all: bool,
+    /// At most so many, the oldest first
+    #[arg(long, env = "ALBERTINE_DEAD_LETTER_REPLAY_LIMIT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    group(clap::ArgGroup::new("meant").required(true).multiple(true).args(["places", "reason", "all"])),
+    after_help = "\
+Examples:
   albertine dead-letter discard reviews 3:4711 3:4712
   albertine dead-letter discard reviews --reason text_empty
 
@@ -120,11 +152,12 @@ struct DiscardArgs {
 }
 
 pub fn run(global: &GlobalOptions, args: &DeadLetterArgs) -> anyhow::Result<()> {
-    let config = global.load_config()?.with_streams()?;
+    let config = &global.load_config()?.with_streams()?;
     match &args.command {
-        DeadLetterCommand::List(args) => list(&config, args),
-        DeadLetterCommand::Show(args) => show(&config, args),
-        DeadLetterCommand::Discard(args) => discard(&config, args),
+        DeadLetterCommand::List(args) => list(config, args),
+        DeadLetterCommand::Show(args) => show(config, args),
+        DeadLetterCommand::Replay(args) => replay(config, args),
+        DeadLetterCommand::Discard(args) => discard(config, args),
     }
 }
 
@@ -247,6 +280,65 @@ fn discard(config: &Config, args: &DiscardArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn replay(config: &Config, args: &ReplayArgs) -> anyhow::Result<()> {
+    let stream = find_stream(config, &args.which.stream)?;
+    let filter = args.which.filter(stream, Some(RejectionState::Open))?;
+    let inspector = Inspector::connect(config, runtime()?, None)?;
+    let listed = |filter: &DeadLetterFilter, limit| {
+        inspector.runtime.block_on(inspector.store.dead_letters(&stream.name, filter, limit, false))
+    };
+    let mut letters = listed(&filter, i64::from(args.limit))?;
+    // A record that was read twice was rejected twice.
+    letters.dedup_by(|later, letter| later.place == letter.place);
+    let places: Vec<Place> = letters.iter().map(|letter| letter.place.clone()).collect();
+    if places.is_empty() {
+        writeln!(std::io::stdout().lock(), "stream {} has no open rejections of these", stream.name)?;
+        return Ok(());
+    }
+    let unavailable = Unavailable::default();
+    let generation = |(partition, store): (i32, StoreStanding)| Some((partition, store.checkpoint?.generation));
+    let replay = Replay {
+        letters,
+        generations: inspector.stored(stream, &[])?.into_iter().filter_map(generation).collect(),
+        unavailable: unavailable.clone(),
+    };
+    inspector.runtime.block_on(async {
+        let mut pipeline = Pipeline::start(config, [stream]).await?;
+        let feed = topology::replay::feed(&pipeline, stream, replay);
+        pipeline.add(stream, feed).await?;
+        pipeline.run_until(wait_for_signal()?).await
+    })?;
+    let count = places.len();
+    // Also those that are rejected for another reason now.
+    let open = listed(&DeadLetterFilter { places, state: Some(RejectionState::Open), reason: None }, i64::MAX)?;
+    report_replay(stream, count, &open, &unavailable.places())
+}
+
+fn report_replay(
+    stream: &StreamConfig,
+    count: usize,
+    open: &[DeadLetter],
+    unavailable: &[Place],
+) -> anyhow::Result<()> {
+    let again: BTreeSet<&Place> =
+        open.iter().map(|letter| &letter.place).filter(|place| !unavailable.contains(place)).collect();
+    let replayed = count - again.len() - unavailable.len();
+    writeln!(std::io::stdout().lock(), "{replayed} of {count} rejections of stream {} replayed", stream.name)?;
+    if again.is_empty() && unavailable.is_empty() {
+        return Ok(());
+    }
+    let example = |places: &mut dyn Iterator<Item = &Place>| {
+        places.next().map_or_else(String::new, |place| format!(", such as {}", place_text(stream, place)))
+    };
+    bail!(
+        "{} could not be labelled and stay open{}; the records of {} are neither kept nor in the topic{}",
+        again.len(),
+        example(&mut again.iter().copied()),
+        unavailable.len(),
+        example(&mut unavailable.iter())
+    )
+}
+
 fn time_text(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
@@ -265,7 +357,7 @@ fn letter_text(letter: &DeadLetter) -> String {
         ("state", letter.state.as_str().to_owned()),
         ("settled", optional(letter.settled_at)),
     ];
-    lines.into_iter().map(|(name, value)| format!("{name:<12} {value}\n")).collect()
+    lines.into_iter().fold(String::new(), |text, (name, value)| format!("{text}{name:<12} {value}\n"))
 }
 
 fn letter_json(letter: &DeadLetter) -> Value {

@@ -145,6 +145,8 @@ struct UsageError(String);
 /// Reads the command line, runs the command, reports its error.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    #[cfg(feature = "failpoints")]
+    let _failpoints = fail::FailScenario::setup();
     let result = logging::start(&cli.global.log, cli.global.log_format)
         .map_err(anyhow::Error::from)
         .and_then(|()| dispatch(cli));

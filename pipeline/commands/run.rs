@@ -53,8 +53,6 @@ pub fn run(global: &GlobalOptions, args: &RunArgs) -> anyhow::Result<()> {
         return label_newest(&config, args);
     }
     crash_on_panic();
-    #[cfg(feature = "failpoints")]
-    let _failpoints = fail::FailScenario::setup();
     runtime()?.block_on(async {
         let shutdown = wait_for_signal()?;
         topology::run(config, shutdown).await
@@ -95,7 +93,7 @@ fn crash_on_panic() {
     }));
 }
 
-fn wait_for_signal() -> std::io::Result<impl Future<Output = ()>> {
+pub(super) fn wait_for_signal() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {

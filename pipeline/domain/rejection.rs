@@ -55,6 +55,11 @@ pub struct RejectionLimits {
     pub share_max: f64,
 }
 
+impl RejectionLimits {
+    /// Anything is borne.
+    pub const NONE: Self = Self { streak_max: 0, share_max: 1.0 };
+}
+
 /// A stream bears no more rejections.
 #[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum LimitExceeded {
@@ -121,7 +126,7 @@ mod tests {
     #[test]
     fn the_share_is_that_of_the_last_records_once_there_are_enough() {
         let mut watch = watch(0, 0.5);
-        for _ in 0..SHARE_RECORDS / 2 + 1 {
+        for _ in 0..=SHARE_RECORDS / 2 {
             assert_eq!(watch.see(true), Ok(()));
         }
         for _ in SHARE_RECORDS / 2 + 1..SHARE_RECORDS - 1 {

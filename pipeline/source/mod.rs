@@ -14,6 +14,7 @@
 
 pub mod file;
 pub mod kafka;
+pub mod replay;
 
 use std::{
     sync::{

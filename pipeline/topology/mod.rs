@@ -8,6 +8,7 @@
 //! flight is stored and published until the deadline, and the partitions are handed back.
 
 mod publishing;
+pub mod replay;
 mod store;
 mod stream;
 

@@ -1,6 +1,6 @@
 //! The store as threads outside the runtime see it: sources and publishers block until Postgres answers.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use backon::{ExponentialBuilder, Retryable};
@@ -10,6 +10,8 @@ use crate::{
     config::resolved::StreamConfig,
     domain::{
         checkpoint::{Claim, PartitionKey, TopicStart},
+        dead_letter::{DeadLetterFilter, Place},
+        document::SourceRecord,
         live::{OutboxRange, Published},
         publication::StoredState,
     },
@@ -53,6 +55,18 @@ impl BlockingStore {
             .when(|error| error.kind == ErrorKind::Retryable)
             .notify(|error, delay| tracing::warn!(stream = %self.stream, %error, retry_in_ms = delay.as_millis(), "Postgres did not answer; trying again"));
         Ok(self.runtime.block_on(attempts)?)
+    }
+}
+
+impl BlockingStore {
+    /// Which of these dead letters are kept as they came, and how they came.
+    ///
+    /// # Errors
+    /// Where the store cannot be read within its deadline.
+    pub(super) fn kept_records(&self, places: Vec<Place>) -> anyhow::Result<HashMap<Place, SourceRecord>> {
+        let filter = DeadLetterFilter { places, ..DeadLetterFilter::default() };
+        let letters = self.wait(|| self.store.dead_letters(&self.stream, &filter, i64::MAX, true))?;
+        Ok(letters.into_iter().filter_map(|letter| Some((letter.place, letter.record?))).collect())
     }
 }
 

@@ -14,12 +14,17 @@ use crate::{
         file::OtherLanguages,
         resolved::{Config, LiveConfig, StreamConfig},
     },
+    domain::rejection::RejectionLimits,
     engine::{Engine, job::ModelIndex},
     model::folder::Model,
     publish::PublishingSink,
     source::{
         Sink, SourceControl,
         kafka::{self, KafkaSourceConfig},
+    },
+    storage::{
+        LabelStore,
+        replay::{ReplayStore, ReplayedPlaces},
     },
     stream::{
         Event,
@@ -39,6 +44,8 @@ pub struct Feed {
     pub topic: Arc<str>,
     /// What is stored goes to the stream's live topic too.
     pub publishes: bool,
+    /// The records are dead letters, which are settled as they are stored.
+    pub replayed: Option<ReplayedPlaces>,
     pub read: Read,
 }
 
@@ -51,7 +58,7 @@ pub(super) fn topic_feed(config: &Config, stream: &StreamConfig, claims: Blockin
     let source = source_config(config, stream);
     let read =
         move |sink: Arc<dyn Sink>, control: &SourceControl| Ok(kafka::run(source, Arc::new(claims), sink, control)?);
-    Feed { topic: stream.topic.clone(), publishes: stream.live.is_some(), read: Box::new(read) }
+    Feed { topic: stream.topic.clone(), publishes: stream.live.is_some(), replayed: None, read: Box::new(read) }
 }
 
 /// What a stream needs of its pipeline.
@@ -88,7 +95,7 @@ impl RunningStream {
         models: Vec<(ModelIndex, Arc<Model>)>,
         feed: Feed,
     ) -> anyhow::Result<Self> {
-        let Feed { topic, publishes, read } = feed;
+        let Feed { topic, publishes, replayed, read } = feed;
         let Parts { config, store, engine, .. } = parts;
         let live = stream.live.as_ref().filter(|_| publishes);
         let ended = |result| Ended { stream: stream.name.clone(), topic: topic.clone(), result };
@@ -99,27 +106,23 @@ impl RunningStream {
             batches_max: (config.postgres.connections_max as usize).saturating_sub(1).max(1),
             live: live.map(|live| live_format(live, &models)),
             keep_records: stream.rejections.keep_records,
-            limits: stream.rejections.limits,
+            // Whoever replays dead letters expects some of them to be rejected again.
+            limits: if replayed.is_some() { RejectionLimits::NONE } else { stream.rejections.limits },
         };
-        let committer = Committer::new(Arc::new(store.store().clone()), committer_config, events_out);
-        let mut committers = JoinSet::new();
-        committers.spawn({
-            let (sender, mut ended) = (parts.ended.clone(), ended(Ok(())));
-            async move {
-                if let Err(error) = committer.run().await {
-                    let what = format!("stream `{}` stopped", ended.stream);
-                    ended.result = Err(anyhow::Error::new(error).context(what));
-                    let _ = sender.send(ended).await;
-                }
-            }
-        });
+        let mut committer = JoinSet::new();
+        let (store_labels, report) = (store.store().clone(), (parts.ended.clone(), ended(Ok(()))));
+        if let Some(places) = replayed {
+            let store = Arc::new(ReplayStore { store: store_labels, places });
+            committer.spawn(commit(Committer::new(store, committer_config, events_out), report));
+        } else {
+            let store = Arc::new(store_labels);
+            committer.spawn(commit(Committer::new(store, committer_config, events_out), report));
+        }
 
         // The source keeps at most this many in flight a stream, and one more for each poll it is late.
         let (intake, records) = Intake::new(events.clone(), stream.in_flight_documents_max * 2);
-        let intake_config = Arc::new(IntakeConfig {
-            keeps_records: keeps_records(stream, live),
-            ..intake_config(stream, models)
-        });
+        let intake_config =
+            Arc::new(IntakeConfig { keeps_records: keeps_records(stream, live), ..intake_config(stream, models) });
         let mut threads = Vec::new();
         for index in 0..config.tokenizer_threads.get() {
             let (config, records, engine, events) =
@@ -140,7 +143,7 @@ impl RunningStream {
             ended.result = read(sink, &source_control);
             let _ = sender.blocking_send(ended);
         })?);
-        Ok(Self { stream: stream.name.clone(), topic, control, events, committer: committers, threads, publishing })
+        Ok(Self { stream: stream.name.clone(), topic, control, events, committer, threads, publishing })
     }
 
     /// Reads nothing more.
@@ -170,6 +173,15 @@ impl RunningStream {
         let mut publishers = self.publishing.map(Publishing::into_threads).unwrap_or_default();
         publishers.retain(JoinHandle::is_finished);
         self.threads.into_iter().chain(publishers).collect()
+    }
+}
+
+/// Runs the committer, and reports its failure.
+async fn commit<S: LabelStore>(committer: Committer<S>, (sender, mut ended): (mpsc::Sender<Ended>, Ended)) {
+    if let Err(error) = committer.run().await {
+        let what = format!("stream `{}` stopped", ended.stream);
+        ended.result = Err(anyhow::Error::new(error).context(what));
+        let _ = sender.send(ended).await;
     }
 }
 

@@ -1,10 +1,11 @@
 //! `albertine dead-letter`: what was rejected can be listed, looked at, tried again and let be.
 
+use albertine::kafka::peek;
 use serde_json::{Value, json};
 
 use super::Answer;
 use crate::support::{
-    broker::{produce_documents, produce_to},
+    broker::{client, produce_documents, produce_to, recreate_topic},
     pipeline::{Options, Stream},
 };
 
@@ -87,7 +88,7 @@ fn a_stream_that_keeps_records_shows_them_without_the_topic() {
     let options = options("keep_records = \"1h\"");
     let stream = rejected(&options);
     assert_eq!(stream.database.number("SELECT count(*) FROM {s}.rejected_records"), 3);
-    crate::support::broker::recreate_topic(&stream.topic, 1);
+    recreate_topic(&stream.topic, 1);
     run(&stream, &options, &["show", "reviews", "0:2", "--record"]).expect(0).prints("value        {not json");
 }
 
@@ -103,4 +104,104 @@ fn what_is_discarded_is_closed_and_what_was_kept_of_it_removed() {
     run(&stream, &options, &["discard", "reviews", "--all"]).expect(0).prints("2 rejections");
     assert_eq!(stream.database.number("SELECT count(*) FROM {s}.rejected_records"), 0);
     assert_eq!(places(&listed(&stream, &options, &[])), []);
+}
+
+/// Documents whose text stood in another field, and a newer record of one of them.
+fn misnamed(options: &Options) -> Stream {
+    let stream = Stream::new(1);
+    produce_documents(&stream.topic, 0..1);
+    for record in [
+        r#"{"id": "b1", "txet": "The first of two."}"#,
+        r#"{"id": "b2", "txet": "The only one.", "item": "kettle"}"#,
+        r#"{"id": "b1", "text": "The newer of two."}"#,
+    ] {
+        produce_to(&stream.topic, 0, Some(b"k"), Some(record.as_bytes()));
+    }
+    stream.run_until_labelled(options, 2);
+    stream
+}
+
+/// With the mapping put right.
+fn replay(stream: &Stream, options: &Options, arguments: &[&str]) -> Answer {
+    let mut command = stream.command(options);
+    command.args(["dead-letter", "replay", "reviews"]).args(arguments).env("FAILPOINTS", &options.failpoints);
+    Answer::of(command.env("ALBERTINE_STREAMS__REVIEWS__FIELDS__TEXT", "/txet"), "")
+}
+
+/// The ids of the published labels, in their order.
+fn published(stream: &Stream) -> Vec<String> {
+    let records = peek::newest(&client(), &stream.labels, 100).unwrap();
+    let id = |value: Vec<u8>| {
+        let label: Value = serde_json::from_slice(&value).unwrap();
+        label["document_id"].as_str().unwrap().to_owned()
+    };
+    records.map(|record| id(record.unwrap().value.unwrap())).collect()
+}
+
+#[test]
+fn a_replay_labels_and_publishes_at_the_version_the_records_had() {
+    let options = Options { live: true, ..options("") };
+    let stream = misnamed(&options);
+    replay(&stream, &options, &["--all"]).expect(0).prints("2 of 2 rejections of stream reviews replayed");
+    let documents =
+        stream.database.texts("SELECT document_id || ' ' || version[4] FROM {s}.documents ORDER BY document_id");
+    assert_eq!(documents, ["b1 3", "b2 2", "d0 0"], "what is newer stays, what was missing is there");
+    assert_eq!(stream.database.current_labels(), 3);
+    assert_eq!(published(&stream), ["d0", "b1", "b2"], "only what was really stored is published");
+    assert_eq!(stream.database.differences_from_a_recount(), Vec::<String>::new());
+    let states = stream.database.texts("SELECT DISTINCT state || ' ' || (settled_at IS NOT NULL) FROM {s}.rejections");
+    assert_eq!(states, ["replayed true"]);
+    replay(&stream, &options, &["--all"]).expect(0).prints("stream reviews has no open rejections of these");
+    Answer::of(stream.command(&options).arg("verify"), "").expect(0);
+}
+
+#[test]
+fn a_replay_that_is_killed_goes_on_where_it_stood_and_publishes_nothing_twice() {
+    for point in ["before-store", "after-store", "after-produce", "after-commit"] {
+        let options = Options { live: true, ..options("keep_records = \"1h\"") };
+        let stream = misnamed(&options);
+        let dying = Options { failpoints: format!("{point}=return"), ..options.clone() };
+        assert_eq!(replay(&stream, &dying, &["--all"]).code, None, "{point}: it was to be killed");
+        // Also where nothing is left to replay there may be something left to publish.
+        produce_to(&stream.topic, 0, Some(b"k"), Some(br#"{"id": "b3", "txet": "One more."}"#));
+        let process = stream.start(&options);
+        stream.wait_for_positions_of(&stream.topic, 5);
+        process.stop();
+        replay(&stream, &options, &["--all"]).expect(0);
+        let mut ids = published(&stream);
+        ids.sort();
+        assert_eq!(ids, ["b1", "b2", "b3", "d0"], "{point}");
+        assert_eq!(stream.database.current_labels(), 4, "{point}");
+        assert_eq!(stream.database.number("SELECT count(*) FROM {s}.rejected_records"), 0, "{point}");
+    }
+}
+
+#[test]
+fn what_is_rejected_again_stays_open_with_its_new_reason() {
+    let options = options("");
+    let stream = rejected(&options);
+    replay(&stream, &options, &["0:1", "0:3"])
+        .expect(1)
+        .prints("1 of 2 rejections of stream reviews replayed")
+        .says("1 could not be labelled and stay open, such as 0:3");
+    let list = listed(&stream, &options, &["--state", "all"]);
+    let expected = [(1, "text_missing", "replayed"), (2, "json_invalid", "open"), (3, "text_missing", "open")];
+    assert_eq!(places(&list), expected);
+    assert_eq!(stream.database.number("SELECT count(*) FROM {s}.rejections"), 3, "no rejection was added");
+}
+
+#[test]
+fn a_record_that_is_neither_kept_nor_in_the_topic_is_said_so() {
+    let options = options("");
+    let stream = misnamed(&options);
+    recreate_topic(&stream.topic, 1);
+    // The new topic has a record at that offset, which is not the one.
+    produce_documents(&stream.topic, 0..5);
+    let process = stream.start(&options);
+    stream.wait_for_positions(5);
+    process.stop();
+    replay(&stream, &options, &["--all"])
+        .expect(1)
+        .prints("0 of 2 rejections")
+        .says("the records of 2 are neither kept nor in the topic, such as 0:1");
 }

@@ -2,6 +2,7 @@
 //! the program as processes.
 
 mod crashes;
+mod deletion;
 mod publishing;
 mod records;
 mod starts;

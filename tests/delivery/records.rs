@@ -83,6 +83,29 @@ fn a_long_document_is_read_whole_and_holds_up_only_its_own_partition() {
 }
 
 #[test]
+fn too_many_rejections_in_a_row_stop_the_stream_loudly_and_the_next_start_goes_on_behind_them() {
+    let stream = Stream::new(1);
+    let options = Options {
+        instant_model: true,
+        extra: "[streams.reviews.rejections]\nstreak_max = 3".into(),
+        ..Options::default()
+    };
+    for bad in [&b"{1"[..], b"{2", b"{3"] {
+        produce_to(&stream.topic, 0, None, Some(bad));
+    }
+    let mut process = stream.start(&options);
+    assert_eq!(process.wait().code(), Some(1));
+    for part in ["3 records in a row were rejected; the last one is offset 2 of ", "`albertine dead-letter replay`"] {
+        assert!(process.log().contains(part), "no `{part}` in {}", process.log());
+    }
+    produce_documents(&stream.topic, 0..2);
+    let process = stream.start(&options);
+    stream.wait_for_labels(2);
+    assert_eq!(stream.database.number("SELECT count(*) FROM {s}.rejections"), 3);
+    process.stop();
+}
+
+#[test]
 fn a_text_above_the_limit_is_rejected_with_both_sizes() {
     let stream = Stream::new(1);
     let record = json!({"id": "a", "text": "x".repeat(2000)}).to_string();

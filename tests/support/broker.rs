@@ -156,8 +156,13 @@ pub fn produce_documents_at(topic: &str, time: DateTime<Utc>, indexes: impl Into
 
 /// Puts one record on a partition.
 pub fn produce_to(topic: &str, partition: i32, key: Option<&[u8]>, value: Option<&[u8]>) {
+    produce_at(topic, partition, Utc::now(), key, value);
+}
+
+/// Puts one record on a partition, with this time as its timestamp.
+pub fn produce_at(topic: &str, partition: i32, time: DateTime<Utc>, key: Option<&[u8]>, value: Option<&[u8]>) {
     let producer = producer();
-    let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition);
+    let mut record = BaseRecord::<[u8], [u8]>::to(topic).partition(partition).timestamp(time.timestamp_millis());
     record.key = key;
     record.payload = value;
     producer.send(record).map_err(|(error, _)| error).unwrap();

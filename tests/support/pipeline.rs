@@ -183,6 +183,15 @@ rating = "/rating"
                 .then_some(())
         });
     }
+
+    /// Waits until the checkpoints of one topic together stand at this many records.
+    pub fn wait_for_positions_of(&self, topic: &str, sum: i64) {
+        eventually(&format!("the checkpoints of `{topic}` stand at {sum} records together"), || {
+            let query =
+                format!("SELECT coalesce(sum(position), 0)::bigint FROM {{s}}.checkpoints WHERE topic = '{topic}'");
+            (self.database.number(&query) == sum).then_some(())
+        });
+    }
 }
 
 /// A running `albertine`; killed with the value.
