@@ -31,7 +31,7 @@ fn tables_with(stream: &Stream, word: &str) -> Vec<String> {
     let tables = stream.database.texts(
         "SELECT relname::text FROM pg_class WHERE relnamespace = '{s}'::regnamespace AND relkind = 'r' ORDER BY relname",
     );
-    let hexadecimal: String = word.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hexadecimal = hex::encode(word);
     let holds = |table: &String| {
         let query = format!(
             "SELECT count(*) FROM {{s}}.\"{table}\" AS found WHERE found::text LIKE '%{word}%' OR found::text LIKE '%{hexadecimal}%'"
