@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::resolved::{Config, StreamConfig},
     decode::{
-        Decoded, Decoder, Format,
+        Decoded, Decoder, Format, Input, TopicPosition,
         mapping::{FieldMapping, FieldPath, TimeUnit},
         proposal::{self, Choice, Proposal, Sample},
     },
@@ -70,7 +70,8 @@ fn show(out: &mut std::io::StdoutLock<'_>, stream: &StreamConfig, records: &[Top
 
 /// A record as a mapping sees it.
 fn line(decoder: &Decoder, record: &TopicRecord, colour: bool) -> String {
-    match decoder.decode(record.key.as_deref(), record.value.as_deref()) {
+    let position = TopicPosition { partition: record.partition, offset: record.offset };
+    match decoder.decode(&Input { key: record.key.as_deref(), value: record.value.as_deref(), position: &position }) {
         Ok(Decoded::Document(document)) => {
             let attributes = &document.attributes;
             let rating = attributes.rating.map_or_else(String::new, |rating| format!("  rating {rating}"));

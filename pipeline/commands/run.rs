@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{GlobalOptions, dry_run, find_stream, output::OutputFormat, runtime};
 use crate::{
     config::resolved::{Config, StreamConfig},
+    decode::TopicPosition,
     kafka::peek,
     source::Content,
     stream::dry_run::{DryRun, Summary},
@@ -78,7 +79,8 @@ fn label_newest_of(config: &Config, stream: &StreamConfig, host: &ModelHost, lim
     for record in peek::newest(&config.kafka.client, &stream.topic, limit)? {
         let record = record?;
         let place = format!("partition {} offset {}", record.partition, record.offset);
-        dry_run.submit(&host.engine, place, record.key.as_deref(), &Content::Encoded(record.value));
+        let position = TopicPosition { partition: record.partition, offset: record.offset };
+        dry_run.submit(&host.engine, place, record.key.as_deref(), &Content::Encoded(record.value), &position);
     }
     Ok(dry_run.finish())
 }

@@ -118,6 +118,7 @@ fn key_of(stream: &StreamConfig, fields: &Map<String, Value>, key_field: &str) -
     let id = match &stream.decoder.mapping.id {
         FieldPath::Key => fields.get(key_field)?.clone(),
         FieldPath::Pointer(pointer) => Value::Object(fields.clone()).pointer(pointer)?.clone(),
+        FieldPath::Value | FieldPath::Position | FieldPath::Elements(_) => return None,
     };
     match id {
         Value::String(id) => Some(id),

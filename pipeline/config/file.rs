@@ -273,6 +273,7 @@ fn batch_documents_max() -> NonZeroUsize {
 pub enum RecordFormat {
     #[default]
     Json,
+    Text,
 }
 
 /// What happens to texts in a language that a model of the stream was not trained for.

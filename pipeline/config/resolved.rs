@@ -311,16 +311,15 @@ fn resolve_stream(
     });
     let live = resolve_live(name, &stream.topic, stream.live, problems);
     let rejections = resolve_rejections(name, &stream.rejections, problems);
-    let mapping = resolve_fields(name, stream.fields, problems);
+    let format = match stream.format {
+        RecordFormat::Json => Format::Json,
+        RecordFormat::Text => Format::Text,
+    };
+    let mapping = resolve_fields(name, format, stream.fields, problems);
     Some(StreamConfig {
         name: name.into(),
         topic: stream.topic.as_str().into(),
-        decoder: Decoder {
-            format: match stream.format {
-                RecordFormat::Json => Format::Json,
-            },
-            mapping: mapping?,
-        },
+        decoder: Decoder { format, mapping: mapping? },
         other_languages: stream.other_languages,
         start: start?,
         models: stream.models,
@@ -337,10 +336,15 @@ fn resolve_stream(
 /// Below it a busy broker would abort what is under way.
 const TRANSACTION_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
-fn resolve_fields(stream: &str, fields: Fields, problems: &mut Problems) -> Option<FieldMapping> {
+fn resolve_fields(stream: &str, format: Format, fields: Fields, problems: &mut Problems) -> Option<FieldMapping> {
     let key = |field: &str| format!("streams.{stream}.fields.{field}");
     let mut path = |field: &str, path: &str| {
-        FieldPath::parse(path).map_err(|error| problems.add(key(field), error.to_string())).ok()
+        let parsed = FieldPath::parse(path).map_err(|error| error.to_string());
+        let usable = parsed.and_then(|parsed| match usable(format, field, &parsed) {
+            Ok(()) => Ok(parsed),
+            Err(problem) => Err(format!("`{path}` {problem}")),
+        });
+        usable.map_err(|problem| problems.add(key(field), problem)).ok()
     };
     let id = path("id", &fields.id);
     let texts = match fields.text {
@@ -363,6 +367,23 @@ fn resolve_fields(stream: &str, fields: Fields, problems: &mut Problems) -> Opti
         occurred_at_unit: fields.occurred_at_unit,
         language: language?,
     })
+}
+
+/// Whether a field of a record of this format can lie there.
+fn usable(format: Format, field: &str, path: &FieldPath) -> Result<(), &'static str> {
+    match path {
+        FieldPath::Elements(_) if field != "text" => {
+            Err("enters every element of an array, and only `text` can be several: name one element, such as `/0`")
+        }
+        FieldPath::Position if field != "id" => Err("is where the record stands, which can only be the `id`"),
+        FieldPath::Value if field == "id" => {
+            Err("is the whole value, which is no id: use `key`, or `position` for records that have none")
+        }
+        path if format == Format::Text && path.needs_fields() => {
+            Err("looks for a field, and a value of `format = \"text\"` has none: use `value` or `key`")
+        }
+        _ => Ok(()),
+    }
 }
 
 fn resolve_rejections(stream: &str, rejections: &Rejections, problems: &mut Problems) -> RejectionsConfig {
@@ -704,7 +725,7 @@ mod tests {
             ),
             (
                 stream_with("format = \"xml\""),
-                "`streams.reviews.format`: unknown variant: found `xml`, expected ``json``",
+                "`streams.reviews.format`: unknown variant: found `xml`, expected ``json` or `text``",
             ),
             (
                 stream_with("start = \"yesterday\""),
@@ -713,6 +734,24 @@ mod tests {
             (
                 stream_with("other_languages = \"drop\""),
                 "`streams.reviews.other_languages`: unknown variant: found `drop`, expected ``label` or `reject``",
+            ),
+            (
+                replaced("id = \"/id\"", "id = \"/ids/*\""),
+                "`streams.reviews.fields.id`: `/ids/*` enters every element of an array, and only `text` can be several: name one element, such as `/0`",
+            ),
+            (
+                replaced("id = \"/id\"", "id = \"value\""),
+                "`streams.reviews.fields.id`: `value` is the whole value, which is no id: use `key`, or `position` for records that have none",
+            ),
+            (
+                replaced("id = \"/id\"", "id = \"key\"\nitem = \"position\""),
+                "`streams.reviews.fields.item`: `position` is where the record stands, which can only be the `id`",
+            ),
+            (
+                stream_with("format = \"text\"")
+                    .replace("\"/id\"", "\"key\"")
+                    .replace("[\"/title\", \"/body\"]", "\"/body\""),
+                "`streams.reviews.fields.text`: `/body` looks for a field, and a value of `format = \"text\"` has none: use `value` or `key`",
             ),
             (stream_with("group = \" \""), "`streams.reviews.group`: must not be empty"),
             (stream_with("text_bytes_max = \"0B\""), "`streams.reviews.text_bytes_max`: must be larger than zero"),
@@ -776,7 +815,7 @@ mod tests {
             ),
             (
                 replaced("id = \"/id\"", "id = \"id\""),
-                "`streams.reviews.fields.id`: `id` is not a JSON Pointer: write `/name` or `/outer/inner` (`~1` for a slash in a name), or `key` for the record's key",
+                "`streams.reviews.fields.id`: `id` is not a JSON Pointer: write `/name` or `/outer/inner` (`~1` for a slash in a name), or `key` or `value` for the record's key or its whole value",
             ),
             (
                 replaced("text = [\"/title\", \"/body\"]", "text = \"/text\"\noccurred_at_unit = \"days\""),
@@ -788,7 +827,7 @@ mod tests {
             ),
             (
                 replaced("text = [\"/title\", \"/body\"]", "text = \"/text\"\nitem = \"item\""),
-                "`streams.reviews.fields.item`: `item` is not a JSON Pointer: write `/name` or `/outer/inner` (`~1` for a slash in a name), or `key` for the record's key",
+                "`streams.reviews.fields.item`: `item` is not a JSON Pointer: write `/name` or `/outer/inner` (`~1` for a slash in a name), or `key` or `value` for the record's key or its whole value",
             ),
         ];
         let wrong: Vec<_> = cases

@@ -9,32 +9,56 @@ use chrono::{DateTime, Utc};
 pub enum FieldPath {
     /// The record's key, as UTF-8.
     Key,
+    /// The record's whole value.
+    Value,
+    /// Where the record stands in its topic: an id for records that have none.
+    Position,
     /// A JSON Pointer (RFC 6901) into the record's value.
     Pointer(String),
+    /// JSON Pointers, between which every element of an array is entered: `/comments/*/body`. On an object `*` is a
+    /// field's name like any other, so no pointer loses its meaning.
+    Elements(Vec<String>),
 }
 
 /// Why a path in the configuration is not one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a JSON Pointer: write `/name` or `/outer/inner` (`~1` for a slash in a name), or `key` for the record's key"
+    "`{0}` is not a JSON Pointer: write `/name` or `/outer/inner` (`~1` for a slash in a name), or `key` or `value` for the record's key or its whole value"
 )]
 pub struct InvalidFieldPath(pub String);
 
 impl FieldPath {
-    /// Reads `key` or a JSON Pointer.
+    /// Reads `key`, `value`, `position` or a JSON Pointer, in which `*` may stand for every element of an array.
     ///
     /// # Errors
-    /// [`InvalidFieldPath`] where it is neither.
+    /// [`InvalidFieldPath`] where it is none of them.
     pub fn parse(path: &str) -> Result<Self, InvalidFieldPath> {
-        if path == "key" {
-            return Ok(Self::Key);
+        match path {
+            "key" => return Ok(Self::Key),
+            "value" => return Ok(Self::Value),
+            "position" => return Ok(Self::Position),
+            _ => {}
         }
         let escapes_are_valid = path.split('~').skip(1).all(|after| after.starts_with('0') || after.starts_with('1'));
-        if path.starts_with('/') && escapes_are_valid {
-            Ok(Self::Pointer(path.to_owned()))
-        } else {
-            Err(InvalidFieldPath(path.to_owned()))
+        let Some(names) = path.strip_prefix('/').filter(|_| escapes_are_valid) else {
+            return Err(InvalidFieldPath(path.to_owned()));
+        };
+        let mut pointers = vec![String::new()];
+        for name in names.split('/') {
+            match pointers.last_mut() {
+                Some(pointer) if name != "*" => {
+                    pointer.push('/');
+                    pointer.push_str(name);
+                }
+                _ => pointers.push(String::new()),
+            }
         }
+        Ok(if pointers.len() == 1 { Self::Pointer(path.to_owned()) } else { Self::Elements(pointers) })
+    }
+
+    /// Whether it looks into a value that has fields.
+    pub fn needs_fields(&self) -> bool {
+        matches!(self, Self::Pointer(_) | Self::Elements(_))
     }
 }
 
@@ -42,7 +66,10 @@ impl fmt::Display for FieldPath {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key => formatter.write_str("key"),
+            Self::Value => formatter.write_str("value"),
+            Self::Position => formatter.write_str("position"),
             Self::Pointer(pointer) => formatter.write_str(pointer),
+            Self::Elements(pointers) => formatter.write_str(&pointers.join("/*")),
         }
     }
 }
@@ -65,6 +92,16 @@ impl TimeUnit {
             Self::Milliseconds => DateTime::from_timestamp_millis(count),
             Self::Microseconds => DateTime::from_timestamp_micros(count),
         }
+    }
+
+    /// The same for a count with a fraction, to the microsecond.
+    pub fn since_epoch_fractional(self, count: f64) -> Option<DateTime<Utc>> {
+        let microseconds = match self {
+            Self::Seconds => count * 1e6,
+            Self::Milliseconds => count * 1e3,
+            Self::Microseconds => count,
+        };
+        DateTime::from_timestamp_micros(microseconds.round() as i64)
     }
 }
 
@@ -105,9 +142,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_are_key_or_json_pointers() {
+    fn paths_are_words_or_json_pointers() {
         assert_eq!(FieldPath::parse("key"), Ok(FieldPath::Key));
+        assert_eq!(FieldPath::parse("value"), Ok(FieldPath::Value));
+        assert_eq!(FieldPath::parse("position"), Ok(FieldPath::Position));
         assert_eq!(FieldPath::parse("/a/b~1c/0"), Ok(FieldPath::Pointer("/a/b~1c/0".into())));
+        for (path, pointers) in [
+            ("/comments/*/body", vec!["/comments", "/body"]),
+            ("/*", vec!["", ""]),
+            ("/a/*/*/b/c", vec!["/a", "", "/b/c"]),
+        ] {
+            let parsed = FieldPath::parse(path).unwrap();
+            assert_eq!(parsed, FieldPath::Elements(pointers.into_iter().map(str::to_owned).collect()));
+            assert_eq!(parsed.to_string(), path);
+        }
         for wrong in ["", "text", "a/b", "/a~2", "/a~"] {
             assert_eq!(FieldPath::parse(wrong), Err(InvalidFieldPath(wrong.into())));
         }

@@ -1,13 +1,18 @@
 //! From the bytes of a record to a document: where each field lies, and what a bad record is told.
 //!
 //! Guarantee: whatever the bytes are, the result is a document, a deletion or a rejection that names the
-//! field; never a panic, and never a guess at a missing field. It knows no broker: a record is a key and
-//! a value.
+//! field; never a panic, and never a guess at a missing field. It knows no broker: a record is a key, a value and
+//! the name of its place.
 
 pub mod fields;
+mod framing;
+mod hint;
 mod json;
 pub mod mapping;
 pub mod proposal;
+mod text;
+
+use std::fmt;
 
 use mapping::FieldMapping;
 use serde_json::Value;
@@ -27,10 +32,34 @@ pub enum Decoded {
     },
 }
 
+/// A record as it is decoded.
+#[derive(Clone, Copy)]
+pub struct Input<'a> {
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    /// Where it stands, unique in its stream and the same whenever it is read.
+    pub position: &'a dyn fmt::Display,
+}
+
+/// The place of a record in a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicPosition {
+    pub partition: i32,
+    pub offset: i64,
+}
+
+impl fmt::Display for TopicPosition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}-{}", self.partition, self.offset)
+    }
+}
+
 /// How the value of a record is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Json,
+    /// The value is the text itself.
+    Text,
 }
 
 /// Reads the records of one stream.
@@ -45,19 +74,19 @@ impl Decoder {
     ///
     /// # Errors
     /// A [`Rejection`] that names the field and what stood there instead.
-    pub fn decode(&self, key: Option<&[u8]>, value: Option<&[u8]>) -> Result<Decoded, Rejection> {
-        let Some(bytes) = value else {
-            return fields::deletion(&self.mapping, key).map(|id| Decoded::Deletion { id });
+    pub fn decode(&self, input: &Input<'_>) -> Result<Decoded, Rejection> {
+        let Some(bytes) = input.value else {
+            return fields::deletion(&self.mapping, input).map(|id| Decoded::Deletion { id });
         };
-        self.document(key, &self.format.value(bytes)?)
+        self.document(input, &self.format.value(bytes)?)
     }
 
     /// The same for a record whose value was read already.
     ///
     /// # Errors
     /// A [`Rejection`] that names the field and what stood there instead.
-    pub fn document(&self, key: Option<&[u8]>, value: &Value) -> Result<Decoded, Rejection> {
-        fields::document(&self.mapping, key, value).map(Decoded::Document)
+    pub fn document(&self, input: &Input<'_>, value: &Value) -> Result<Decoded, Rejection> {
+        fields::document(&self.mapping, input, value).map(Decoded::Document)
     }
 }
 
@@ -69,8 +98,14 @@ impl Format {
     pub fn value(self, bytes: &[u8]) -> Result<Value, Rejection> {
         match self {
             Self::Json => json::value(bytes),
+            Self::Text => text::value(bytes),
         }
     }
+}
+
+/// UTF-8 needs no mark of its byte order, but editors write one.
+fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 fn reject(reason: &'static str, message: impl Into<String>) -> Rejection {
@@ -109,17 +144,33 @@ mod tests {
         }
     }
 
-    fn decoder(mapping: FieldMapping) -> Decoder {
-        Decoder { format: Format::Json, mapping }
+    const POSITION: TopicPosition = TopicPosition { partition: 3, offset: 17 };
+
+    fn decode(
+        format: Format,
+        mapping: FieldMapping,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Result<Decoded, Rejection> {
+        Decoder { format, mapping }.decode(&Input { key, value, position: &POSITION })
     }
 
-    fn decode_text(value: &str) -> Result<Decoded, Rejection> {
-        decoder(mapping()).decode(Some(b"key-1"), Some(value.as_bytes()))
+    fn decode_json(value: &str) -> Result<Decoded, Rejection> {
+        decode(Format::Json, mapping(), Some(b"key-1"), Some(value.as_bytes()))
+    }
+
+    /// The text of a record, or the reason why there is none.
+    fn text_of(decoded: Result<Decoded, Rejection>) -> Result<String, &'static str> {
+        match decoded {
+            Ok(Decoded::Document(document)) => Ok(document.text),
+            Ok(Decoded::Deletion { id }) => panic!("`{id}` is deleted"),
+            Err(rejection) => Err(rejection.reason),
+        }
     }
 
     #[test]
     fn nested_fields_are_found_and_texts_are_joined() {
-        let decoded = decode_text(
+        let decoded = decode_json(
             r#"{"id": 17, "title": "Good", "body": {"text": "Really."}, "item": "kettle", "user": null, "stars": "4.5", "time": "2024-05-01T10:00:00+02:00", "language": "en"}"#,
         );
         let expected = Document {
@@ -139,45 +190,61 @@ mod tests {
     #[test]
     fn every_bad_record_is_told_which_field_is_wrong() {
         let cases = [
-            ("{", "json_invalid", "the value is not JSON: EOF while parsing an object at line 1 column 1"),
-            ("[1]", "id_missing", "there is no id at `/id`"),
-            (r#"{"id": ""}"#, "id_missing", "there is no id at `/id`"),
+            (
+                "{",
+                "json_invalid",
+                "the value is not JSON: EOF while parsing an object at line 1 column 1; correct what produces it",
+            ),
+            ("[1]", "id_missing", "there is no id at `/id`; set `fields.id` of the stream to where it lies"),
+            (r#"{"id": ""}"#, "id_missing", "there is no id at `/id`; set `fields.id` of the stream to where it lies"),
             (
                 r#"{"id": 1.5}"#,
                 "field_type",
-                "the id at `/id` must be a string or an integer, not a number that does not fit",
+                "the id at `/id` must be a string or an integer, not a number that does not fit; correct the record, or `fields.id` of the stream",
             ),
             (
                 r#"{"id": "a\u0000"}"#,
                 "identifier_with_nul",
-                "the id at `/id` holds a NUL character, which Postgres cannot store",
+                "the id at `/id` holds a NUL character, which Postgres cannot store; correct the record, or `fields.id` of the stream",
             ),
-            (r#"{"id": "a"}"#, "text_missing", "there is no text at `/title`, `/body/text`"),
-            (r#"{"id": "a", "title": " \n"}"#, "text_empty", "the text at `/title`, `/body/text` is empty"),
-            (r#"{"id": "a", "title": ["x"]}"#, "field_type", "the text at `/title` must be a string, not an array"),
+            (
+                r#"{"id": "a"}"#,
+                "text_missing",
+                "there is no text at `/title`, `/body/text`; set `fields.text` of the stream to where it lies",
+            ),
+            (
+                r#"{"id": "a", "title": " \n"}"#,
+                "text_empty",
+                "the text at `/title`, `/body/text` is empty; nothing can be said about it",
+            ),
+            (
+                r#"{"id": "a", "title": ["x", 5]}"#,
+                "field_type",
+                "the text at `/title` must be a string or an array of them, not a number that does not fit; correct the record, or `fields.text` of the stream",
+            ),
             (
                 r#"{"id": "a", "title": "x", "stars": "many"}"#,
                 "field_type",
-                "the rating at `/stars` must be a number, not a string that does not fit",
+                "the rating at `/stars` must be a number, not a string that does not fit; correct the record, or `fields.rating` of the stream",
             ),
             (
                 r#"{"id": "a", "title": "x", "stars": "NaN"}"#,
                 "field_type",
-                "the rating at `/stars` must be a number, not a string that does not fit",
+                "the rating at `/stars` must be a number, not a string that does not fit; correct the record, or `fields.rating` of the stream",
             ),
             (
                 r#"{"id": "a", "title": "x", "time": true}"#,
                 "field_type",
-                "the occurred_at at `/time` must be an RFC 3339 time, a date or integer milliseconds since 1970, not a boolean",
+                "the occurred_at at `/time` must be an RFC 3339 time, a date or milliseconds since 1970, not a boolean; correct the record, or `fields.occurred_at` of the stream",
             ),
             (
                 r#"{"id": "a", "title": "x", "item": {}}"#,
                 "field_type",
-                "the item at `/item` must be a string or an integer, not an object",
+                "the item at `/item` must be a string or an integer, not an object; correct the record, or `fields.item` of the stream",
             ),
         ];
         for (value, reason, message) in cases {
-            let rejection = decode_text(value).expect_err(value);
+            let rejection = decode_json(value).expect_err(value);
             assert_eq!((rejection.reason, rejection.message.as_str()), (reason, message), "{value}");
         }
     }
@@ -188,7 +255,7 @@ mod tests {
         let read = |time: &str, occurred_at_unit| {
             let mapping = FieldMapping { occurred_at_unit, ..mapping() };
             let value = format!(r#"{{"id": "a", "title": "x", "time": {time}}}"#);
-            match decoder(mapping).decode(None, Some(value.as_bytes())) {
+            match decode(Format::Json, mapping, None, Some(value.as_bytes())) {
                 Ok(Decoded::Document(document)) => document.attributes.occurred_at,
                 other => panic!("{time} gave {other:?}"),
             }
@@ -204,28 +271,145 @@ mod tests {
             assert_eq!(read(time, unit), expected, "{time}");
         }
         assert_eq!(read("\"2024-05-01\"", Milliseconds), DateTime::from_timestamp_millis(1_714_521_600_000));
+        assert_eq!(read("1714557600.25", Seconds), DateTime::from_timestamp_millis(1_714_557_600_250));
+        assert_eq!(read("-1", Milliseconds), DateTime::from_timestamp_millis(-1));
+    }
+
+    #[test]
+    fn times_that_postgres_or_a_reader_might_not_take_are_rejected() {
+        let read = |time: &str| decode_json(&format!(r#"{{"id": "a", "title": "x", "time": {time}}}"#));
+        for time in ["-62135596800000", "253402300799999", "\"0001-01-01\"", "\"9999-12-31T23:59:59Z\""] {
+            assert!(read(time).is_ok(), "{time}");
+        }
+        for time in [
+            "-62135596800001",
+            "253402300800000",
+            "9223372036854775807",
+            "-9223372036854775808",
+            "18446744073709551615",
+            "1e300",
+            "\"0000-12-31\"",
+            // What is in microseconds, where milliseconds were expected.
+            "1714557600000000",
+        ] {
+            assert_eq!(read(time).unwrap_err().reason, "time_out_of_range", "{time}");
+        }
     }
 
     #[test]
     fn an_identifier_has_a_longest_length() {
         let record = |length| format!(r#"{{"id": "{}", "title": "x"}}"#, "i".repeat(length));
-        assert!(decode_text(&record(IDENTIFIER_BYTES_MAX)).is_ok());
-        assert_eq!(decode_text(&record(IDENTIFIER_BYTES_MAX + 1)).unwrap_err().reason, "identifier_too_long");
+        assert!(decode_json(&record(IDENTIFIER_BYTES_MAX)).is_ok());
+        assert_eq!(decode_json(&record(IDENTIFIER_BYTES_MAX + 1)).unwrap_err().reason, "identifier_too_long");
     }
 
     #[test]
     fn a_record_without_a_value_deletes_what_its_key_names() {
-        let keyed = decoder(FieldMapping { id: FieldPath::Key, ..mapping() });
-        assert_eq!(keyed.decode(Some(b"a"), None), Ok(Decoded::Deletion { id: "a".into() }));
-        assert_eq!(keyed.decode(None, None).unwrap_err().reason, "id_missing");
-        assert_eq!(keyed.decode(Some(b"\xff"), None).unwrap_err().reason, "key_not_utf8");
-        assert_eq!(decoder(mapping()).decode(Some(b"a"), None).unwrap_err().reason, "deletion_without_id");
+        let keyed = |key| decode(Format::Json, FieldMapping { id: FieldPath::Key, ..mapping() }, key, None);
+        assert_eq!(keyed(Some(b"a")), Ok(Decoded::Deletion { id: "a".into() }));
+        assert_eq!(keyed(None).unwrap_err().reason, "id_missing");
+        assert_eq!(keyed(Some(b"\xff")).unwrap_err().reason, "key_not_utf8");
+        let unkeyed = decode(Format::Json, mapping(), Some(b"a"), None);
+        assert_eq!(unkeyed.unwrap_err().reason, "deletion_without_id");
+    }
+
+    #[test]
+    fn a_text_may_be_an_array_and_lie_in_every_element_of_one() {
+        let text = |path: &str, value: &str| {
+            let mapping = FieldMapping { id: FieldPath::Key, text: vec![pointer(path)], ..mapping() };
+            text_of(decode(Format::Json, mapping, Some(b"k"), Some(value.as_bytes())))
+        };
+        assert_eq!(text("/t", r#"{"t": ["one", null, " ", "two"]}"#).unwrap(), "one\n\ntwo");
+        assert_eq!(text("/t", r#"{"t": ["", " "]}"#), Err("text_empty"));
+        assert_eq!(text("/t", r#"{"t": []}"#), Err("text_missing"));
+        assert_eq!(text("/t", r#"{"t": ["one", ["two"]]}"#), Err("field_type"));
+        assert_eq!(
+            text("/c/*/b", r#"{"c": [{"b": "one"}, {"x": 1}, {"b": null}, {"b": ["two"]}]}"#).unwrap(),
+            "one\n\ntwo"
+        );
+        assert_eq!(text("/c/*/b", r#"{"c": [{"b": "one"}, {"b": 2}]}"#), Err("field_type"));
+        assert_eq!(text("/c/*/b", r#"{"c": {"*": {"b": "an object's own star"}}}"#).unwrap(), "an object's own star");
+        assert_eq!(text("/c/*/b", r#"{"c": "no array"}"#), Err("text_missing"));
+        assert_eq!(text("/*/*", r#"[["one"], ["two", "three"]]"#).unwrap(), "one\n\ntwo\n\nthree");
+        assert_eq!(text("value", r#""a lone string""#).unwrap(), "a lone string");
+    }
+
+    #[test]
+    fn a_text_needs_a_character_that_can_be_seen() {
+        let text = |text: &str| text_of(decode_json(&serde_json::json!({"id": "a", "title": text}).to_string()));
+        for empty in ["", " \n\t", "\u{a0}", "\0\u{7f}", "\u{200b}\u{feff}\u{2060}", "\u{202e} \u{202c}"] {
+            assert_eq!(text(empty), Err("text_empty"), "{empty:?}");
+        }
+        for some in ["a\0b", "\u{1f600}", "\u{301}", "\u{5d0}", "."] {
+            assert_eq!(text(some).as_deref(), Ok(some));
+        }
+    }
+
+    #[test]
+    fn hostile_json_is_read_or_rejected_by_rule() {
+        let nested = |levels| {
+            format!("{{\"id\": \"a\", \"title\": \"x\", \"deep\": {}{}}}", "[".repeat(levels), "]".repeat(levels))
+        };
+        let title = |value: &str| text_of(decode_json(value));
+        assert_eq!(title(&nested(100)).as_deref(), Ok("x"));
+        assert_eq!(title(&nested(100_000)), Err("json_invalid"));
+        assert_eq!(title(r#"{"id": "a", "title": "first", "title": "last"}"#).as_deref(), Ok("last"));
+        assert_eq!(title(r#"{"id": "a", "title": "x", "stars": 1e400}"#), Err("json_invalid"));
+        assert_eq!(title(r#"{"id": 123456789012345678901234567890, "title": "x"}"#), Err("field_type"));
+        assert_eq!(title(r#"{"id": "a", "title": "\ud83d"}"#), Err("json_invalid"));
+        assert_eq!(title(r#"{"id": "a", "title": "x"} {}"#), Err("json_invalid"));
+        assert_eq!(title("\u{feff}{\"id\": \"a\", \"title\": \"x\"}").as_deref(), Ok("x"));
+        assert_eq!(title("\0\0\0\0\u{5}{\"id\": \"a\", \"title\": \"framed\"}").as_deref(), Ok("framed"));
+        assert_eq!(title("\0\0\0"), Err("json_invalid"));
+    }
+
+    #[test]
+    fn a_plain_text_is_its_value_and_may_take_its_place_as_id() {
+        let mapping = |id| FieldMapping {
+            id,
+            text: vec![FieldPath::Value],
+            item: None,
+            user: None,
+            rating: None,
+            occurred_at: None,
+            occurred_at_unit: Milliseconds,
+            language: None,
+        };
+        let by_position = |value: &[u8]| decode(Format::Text, mapping(FieldPath::Position), None, Some(value));
+        let attributes = Attributes { id: "3-17".into(), ..Attributes::default() };
+        let expected = Document { attributes, text: "{\"not\": \"parsed\"}".into() };
+        assert_eq!(by_position(b"\xef\xbb\xbf{\"not\": \"parsed\"}"), Ok(Decoded::Document(expected)));
+        assert_eq!(by_position(b"caf\xe9").unwrap_err().reason, "text_not_utf8");
+        assert_eq!(by_position(b"").unwrap_err().reason, "text_empty");
+        let by_key = decode(Format::Text, mapping(FieldPath::Key), None, Some(b"text"));
+        assert_eq!(by_key.unwrap_err().reason, "id_missing");
+        let deletion = decode(Format::Text, mapping(FieldPath::Position), Some(b"k"), None);
+        assert_eq!(deletion.unwrap_err().reason, "deletion_without_id");
+    }
+
+    #[test]
+    fn what_is_of_another_format_is_told_the_likely_cause() {
+        let cases: [(&[u8], &str); 6] = [
+            (b"\xff\xfe{\0}\0", "UTF-16"),
+            (b"\x1f\x8b\x08\0", "gzip"),
+            (b"\x28\xb5\x2f\xfd\0", "Zstandard"),
+            (b"\0\0\0\0\x07\x02a", "`avro` or `protobuf`"),
+            (b"Obj\x01\x04", "an Avro file"),
+            (b"", "a null value"),
+        ];
+        for (value, cause) in cases {
+            let rejection = decode(Format::Json, mapping(), None, Some(value)).unwrap_err();
+            assert_eq!(rejection.reason, "json_invalid");
+            assert!(rejection.message.contains(cause), "{value:?}: {rejection}");
+        }
     }
 
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(key in prop::option::of(any::<Vec<u8>>()), value in any::<Vec<u8>>()) {
-            let _ = decoder(mapping()).decode(key.as_deref(), Some(&value));
+            for format in [Format::Json, Format::Text] {
+                let _ = decode(format, mapping(), key.as_deref(), Some(&value));
+            }
         }
     }
 }

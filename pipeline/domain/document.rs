@@ -1,10 +1,18 @@
 //! A document on its way from a record to a stored label.
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike, Utc};
 
 use super::{label::Label, live::Headers, rejection::Rejection, version::Version};
+
+/// The years of times that are stored: those RFC 3339 can write. Postgres and subscribers have wider bounds, each its own.
+pub const YEARS: RangeInclusive<i32> = 1..=9999;
+
+/// Whether Postgres and every reader of the live topic can take the time.
+pub fn is_storable(time: DateTime<Utc>) -> bool {
+    YEARS.contains(&time.year())
+}
 
 /// What a record says, apart from its text.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -57,7 +65,7 @@ pub struct SourceRecord {
 pub struct Finished {
     pub offset: i64,
     pub version: Version,
-    /// The record's own timestamp, where the broker knows one.
+    /// The record's own timestamp, where the broker knows one that is a time.
     pub produced_at: Option<DateTime<Utc>>,
     pub labelled_at: DateTime<Utc>,
     /// The size of the record's value, for the bound on what is in flight.

@@ -4,6 +4,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     sync::{Arc, mpsc},
 };
 
@@ -119,9 +120,16 @@ impl DryRun {
         Self { config, summary, next: 0, in_flight: 0, in_flight_max: in_flight_max.max(1), answers: mpsc::channel() }
     }
 
-    /// Takes a record on; `place` is where it stands, for people. Blocks while too many are in flight.
-    pub fn submit(&mut self, engine: &Engine, place: String, key: Option<&[u8]>, content: &Content) {
-        let prepared = intake::prepare(&self.config, key, content);
+    /// Takes a record on; `place` is where it stands, for people, and `position` as in [`intake::prepare`]. Blocks while too many are in flight.
+    pub fn submit(
+        &mut self,
+        engine: &Engine,
+        place: String,
+        key: Option<&[u8]>,
+        content: &Content,
+        position: &dyn Display,
+    ) {
+        let prepared = intake::prepare(&self.config, key, content, position);
         while self.in_flight >= self.in_flight_max {
             self.take();
         }

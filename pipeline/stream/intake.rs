@@ -3,7 +3,7 @@
 //! Guarantee: every record it was given under a held lease ends as one `Finished` event: labelled, deleted
 //! or rejected. It never blocks the poll loop: its queue has room for all that may be in flight.
 
-use std::sync::Arc;
+use std::{fmt::Display, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use crossbeam_channel::{Receiver, Sender};
@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 
 use super::Event;
 use crate::{
-    decode::{Decoded, Decoder},
+    decode::{Decoded, Decoder, Input, TopicPosition},
     domain::{
-        document::{Document, Finished, Outcome, SourceRecord},
+        document::{Document, Finished, Outcome, SourceRecord, is_storable},
         label::Label,
         rejection::{Rejection, Stage},
     },
@@ -83,10 +83,18 @@ pub fn work(config: &Arc<IntakeConfig>, queue: &Receiver<Record>, engine: &Engin
         if !record.lease.is_held() {
             continue;
         }
-        let prepared = prepare(config, record.key.as_deref(), &record.content);
+        let prepared = match &record.place {
+            Some(place) => prepare(config, record.key.as_deref(), &record.content, place),
+            None => prepare(config, record.key.as_deref(), &record.content, &position_of(&record)),
+        };
         let ticket = Ticket::of(record, config, events);
         infer(config, engine, prepared, move |outcome| ticket.finish(outcome));
     }
+}
+
+/// Where the record stood when it was first read: in its topic, also where it is replayed.
+fn position_of(record: &Record) -> TopicPosition {
+    TopicPosition { partition: record.version.partition, offset: record.version.offset }
 }
 
 /// A record on its way to the engine, where it goes there.
@@ -95,14 +103,22 @@ pub enum Prepared {
     Deletion { id: String },
 }
 
-/// Decodes and tokenizes a record.
+/// Decodes and tokenizes a record. `position` is where it stands, unique in its stream and the same whenever it is read.
 ///
 /// # Errors
 /// A [`Rejection`] where it cannot be labelled.
-pub fn prepare(config: &IntakeConfig, key: Option<&[u8]>, content: &Content) -> Result<Prepared, Rejection> {
+pub fn prepare(
+    config: &IntakeConfig,
+    key: Option<&[u8]>,
+    content: &Content,
+    position: &dyn Display,
+) -> Result<Prepared, Rejection> {
     let decoded = match content {
-        Content::Encoded(value) => config.decoder.decode(key, value.as_deref())?,
-        Content::Decoded { fields, .. } => config.decoder.document(key, fields.as_ref().map_err(Clone::clone)?)?,
+        Content::Encoded(value) => config.decoder.decode(&Input { key, value: value.as_deref(), position })?,
+        Content::Decoded { fields, .. } => {
+            let fields = fields.as_ref().map_err(Clone::clone)?;
+            config.decoder.document(&Input { key, value: None, position }, fields)?
+        }
     };
     let mut document = match decoded {
         Decoded::Deletion { id } => return Ok(Prepared::Deletion { id }),
@@ -232,7 +248,10 @@ impl Ticket {
             finished: FinishedRecord {
                 offset: record.offset,
                 version: record.version,
-                produced_at: record.timestamp_ms.and_then(DateTime::from_timestamp_millis),
+                produced_at: record
+                    .timestamp_ms
+                    .and_then(DateTime::from_timestamp_millis)
+                    .filter(|time| is_storable(*time)),
                 bytes: record.bytes(),
                 trace: record.trace(),
                 place: record.place,
