@@ -3,6 +3,7 @@
 
 mod crashes;
 mod deletion;
+mod languages;
 mod publishing;
 mod records;
 mod starts;
