@@ -67,7 +67,7 @@ const RULES: [Rule; 12] = [
         says: "source/ knows of the configuration only its secrets",
         binds: |file| file.starts_with("source/"),
         forbids: |path| is_below(path, "crate::config") && !is_below(path, "crate::config::secret"),
-        broken_by: ("source/file.rs", "use crate::config;"),
+        broken_by: ("source/file/mod.rs", "use crate::config;"),
     },
     Rule {
         says: "storage/ and stream/ do not know the configuration",

@@ -7,6 +7,7 @@
 #![allow(clippy::similar_names, clippy::float_cmp, reason = "figures are compared with what was counted or written")]
 
 mod architecture;
+mod backfill;
 mod chaos;
 mod cli;
 mod delivery;

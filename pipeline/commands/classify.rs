@@ -16,7 +16,7 @@ use super::GlobalOptions;
 use crate::{
     domain::{label::Label, rejection::Rejection, tracker::Tracker},
     engine::{Job, JobResult},
-    source::file::{self, FileError, FileFormat, FileRecord},
+    source::file::{self, FileError, FileFormat, FileRecord, Place},
     stream::intake,
     topology::ModelHost,
 };
@@ -54,15 +54,16 @@ pub struct ClassifyArgs {
 pub fn run(global: &GlobalOptions, args: &ClassifyArgs) -> anyhow::Result<()> {
     let config = global.load_config()?;
     let host = ModelHost::start(&config, [&args.model])?;
-    let file::Input { reader, name, .. } = file::open(args.file.as_deref())?;
+    let mut input = file::open(args.file.as_deref())?;
+    let name = input.name.clone();
     let output = Output::open(args.output.as_deref())?;
-    let (format, reader) = match args.format.or_else(|| file::format_of(args.file.as_deref())) {
-        Some(format) => (format, reader),
-        None => file::detect_format(reader, &name)?,
+    let format = match args.format.or_else(|| file::format_of(args.file.as_deref())) {
+        Some(format) => format,
+        None => input.detect_format()?,
     };
     let mut classifier = Classifier::new(&host, args, output);
     let mut bad = 0_u64;
-    for record in file::records(reader, name.clone(), format) {
+    for record in input.records(format)? {
         match record {
             Ok(record) => classifier.submit(record)?,
             Err(error) if error.is_one_record() => {
@@ -127,7 +128,7 @@ struct Classifier<'a> {
     pending: std::collections::HashMap<i64, FileRecord>,
     next: i64,
     answers: (Sender<Answer>, Receiver<Answer>),
-    rejected: Vec<(u64, Rejection)>,
+    rejected: Vec<(Place, Rejection)>,
     progress: ProgressBar,
     written: u64,
 }
@@ -163,7 +164,7 @@ impl<'a> Classifier<'a> {
         self.tracker.register(ticket)?;
         match self.prepare(&record) {
             Err(rejection) => {
-                self.rejected.push((record.line, rejection));
+                self.rejected.push((record.place, rejection));
                 self.tracker.finish(ticket, None)?;
             }
             Ok(inputs) => {
@@ -190,7 +191,7 @@ impl<'a> Classifier<'a> {
         let reject = |reason, message: String| Rejection::new(crate::domain::rejection::Stage::Decode, reason, message);
         match record.fields.get(field) {
             Some(Value::String(text)) if !text.trim().is_empty() => {
-                intake::tokenize(text, file::LINE_BYTES_MAX, &self.models)
+                intake::tokenize(text, file::RECORD_BYTES_MAX, &self.models)
             }
             Some(Value::String(_)) => Err(reject("text_empty", format!("the text in `{field}` is empty"))),
             Some(_) => Err(reject("field_type", format!("`{field}` must be a string"))),
@@ -205,7 +206,7 @@ impl<'a> Classifier<'a> {
         let row = match intake::labels(&self.models, result) {
             Ok(labels) => labels.first().map(|label| Self::row(record.fields, label)),
             Err(rejection) => {
-                self.rejected.push((record.line, rejection));
+                self.rejected.push((record.place, rejection));
                 None
             }
         };
@@ -247,9 +248,9 @@ impl<'a> Classifier<'a> {
         self.write()?;
         self.output.finish()?;
         self.progress.finish_and_clear();
-        for (line, rejection) in &self.rejected {
+        for (place, rejection) in &self.rejected {
             *bad += 1;
-            let error = FileError::Record { name: name.into(), line: *line, problem: rejection.message.clone() };
+            let error = FileError::Record { name: name.into(), place: *place, problem: rejection.message.clone() };
             eprintln!("{error}");
         }
         Ok(self.written)

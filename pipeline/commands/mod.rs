@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration (`EX_CONFIG` of sysexits.h).
 
+mod backfill;
 mod check;
 mod classify;
 mod database;
@@ -54,6 +55,7 @@ Examples:
   albertine database migrate                        set up the schema
   albertine run                                     label all configured streams
   albertine status                                  how far is each stream stored and published?
+  albertine backfill start reviews old.parquet      label what is older than the topic
   albertine classify --model albert-sentiment FILE  label a file, without Kafka and Postgres
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration."
@@ -133,6 +135,8 @@ enum Command {
     Database(database::DatabaseArgs),
     /// Label the texts of a file, without Kafka and Postgres
     Classify(classify::ClassifyArgs),
+    /// Label the records of files through a stream's models, into its tables
+    Backfill(backfill::BackfillArgs),
     /// Put records on a stream's topic, look at them, or follow its labels
     Stream(stream::StreamArgs),
 }
@@ -170,6 +174,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::DeadLetter(args) => dead_letter::run(&cli.global, &args),
         Command::Database(args) => database::run(&cli.global, &args),
         Command::Classify(args) => classify::run(&cli.global, &args),
+        Command::Backfill(args) => backfill::run(&cli.global, &args),
         Command::Stream(args) => stream::run(&cli.global, &args),
     }
 }

@@ -87,7 +87,7 @@ fn label_newest_of(config: &Config, stream: &StreamConfig, host: &ModelHost, lim
 
 /// A thread that is gone would leave its records unfinished for ever. Ending the process is safe: the next
 /// one goes on from the checkpoint.
-fn crash_on_panic() {
+pub(super) fn crash_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         report(panic);

@@ -72,17 +72,17 @@ pub fn run(global: &GlobalOptions, args: &StreamArgs) -> anyhow::Result<()> {
 
 fn produce(config: &Config, args: &ProduceArgs) -> anyhow::Result<()> {
     let stream = find_stream(config, &args.name)?;
-    let file::Input { reader, name, size } = file::open(Some(&args.file))?;
+    let input = file::open(Some(&args.file))?;
     if let Some(partitions) = args.partitions {
         runtime()?.block_on(admin::ensure_topic(&config.kafka.client, &stream.topic, partitions))?;
     }
     let producer = RecordProducer::new(&config.kafka.client, &stream.topic).context("cannot start the producer")?;
-    let progress = progress_bar(size);
-    let reader = Box::new(progress.wrap_read(reader));
+    let (progress, consumed) = (progress_bar(input.size), input.consumed.clone());
     let format = args.format.or_else(|| file::format_of(Some(&args.file))).unwrap_or(FileFormat::Jsonl);
     let started = Instant::now();
     let (mut sent, mut bad) = (0_u32, 0_u64);
-    for record in file::records(reader, name, format) {
+    for record in input.records(format)? {
+        progress.set_position(consumed.bytes());
         let record = match record {
             Ok(record) => record,
             Err(error) if error.is_one_record() => {
@@ -96,7 +96,7 @@ fn produce(config: &Config, args: &ProduceArgs) -> anyhow::Result<()> {
         let value = serde_json::to_vec(&record.fields)?;
         producer
             .send(key.as_deref(), Some(&value))
-            .with_context(|| format!("cannot send the record of line {}", record.line))?;
+            .with_context(|| format!("cannot send the record of {}", record.place))?;
         sent += 1;
         if let Some(rate) = args.rate {
             let due = started + Duration::from_secs(1) * sent / rate;

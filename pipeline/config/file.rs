@@ -38,6 +38,8 @@ pub struct FileConfig {
     #[serde(default)]
     pub engine: Engine,
     #[serde(default)]
+    pub backfill: Backfill,
+    #[serde(default)]
     pub metrics: Metrics,
     #[serde(default)]
     pub shutdown: Shutdown,
@@ -118,6 +120,26 @@ impl Default for Engine {
             group_tokens_max: size(512),
             queue_tokens_max: size(65_536),
             tokenizer_threads: size(1),
+        }
+    }
+}
+
+/// Jobs that label the records of files.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backfill {
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+    pub shard_bytes: ByteSize,
+}
+
+impl Default for Backfill {
+    fn default() -> Self {
+        Self {
+            // Longer than a restart of Postgres takes; a dead worker's shards wait so long.
+            lease: Duration::from_secs(30),
+            // Some minutes of work: enough shards to share out, and going on in one reads past little.
+            shard_bytes: ByteSize::mib(64),
         }
     }
 }

@@ -7,7 +7,7 @@ use chrono::DateTime;
 
 use super::{
     Overrides,
-    file::{Fields, FileConfig, Live, OneOrMany, OtherLanguages, RecordFormat, Rejections, Stream},
+    file::{Backfill, Fields, FileConfig, Live, OneOrMany, OtherLanguages, RecordFormat, Rejections, Stream},
     secret::ClientSettings,
 };
 use crate::{
@@ -32,6 +32,7 @@ pub struct Config {
     pub engine: EngineConfig,
     pub tokenizer_threads: NonZeroUsize,
     pub onnxruntime_library: Option<PathBuf>,
+    pub backfill: BackfillConfig,
     pub metrics_listen: Option<SocketAddr>,
     pub shutdown_deadline: Duration,
     /// Model folders by the name that streams use.
@@ -58,6 +59,15 @@ pub struct KafkaConfig {
     /// The bootstrap servers among them.
     pub client: ClientSettings,
     pub reclaim_delay: Duration,
+}
+
+/// Jobs that label the records of files.
+#[derive(Debug, Clone, Copy)]
+pub struct BackfillConfig {
+    /// After which a shard whose worker is silent is another's.
+    pub lease: Duration,
+    /// About the size of a shard.
+    pub shard_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -172,6 +182,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
     for (key, duration) in durations {
         problems.check(!duration.is_zero(), key, || "must be longer than zero".into());
     }
+    let backfill = resolve_backfill(&file.backfill, &mut problems);
     problems.check(file.engine.queue_tokens_max >= file.engine.group_tokens_max, "engine.queue_tokens_max", || {
         format!(
             "`{}` must be at least engine.group_tokens_max, `{}`",
@@ -212,11 +223,24 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
         },
         tokenizer_threads: file.engine.tokenizer_threads,
         onnxruntime_library: overrides.onnxruntime_library.or(file.engine.onnxruntime_library),
+        backfill,
         metrics_listen: file.metrics.listen,
         shutdown_deadline: file.shutdown.deadline,
         models,
         streams: streams.into_iter().filter_map(|(name, stream)| Some((name, stream?))).collect(),
     })
+}
+
+/// Below it a slow answer of Postgres would lose shards that are worked on.
+const LEASE_MIN: Duration = Duration::from_secs(1);
+
+fn resolve_backfill(backfill: &Backfill, problems: &mut Problems) -> BackfillConfig {
+    problems.check(backfill.lease >= LEASE_MIN, "backfill.lease", || {
+        format!("must be at least {} s: it is renewed in a third of it", LEASE_MIN.as_secs())
+    });
+    let shard_bytes = backfill.shard_bytes.as_u64();
+    problems.check(shard_bytes > 0, "backfill.shard_bytes", || "must be larger than zero".into());
+    BackfillConfig { lease: backfill.lease, shard_bytes }
 }
 
 /// Settings that carry the delivery contract are not the operator's to change.
@@ -687,6 +711,11 @@ mod tests {
                 with("[postgres]\nrejections_retention = \"0s\""),
                 "`postgres.rejections_retention`: must be longer than zero",
             ),
+            (
+                with("[backfill]\nlease = \"0.5s\""),
+                "`backfill.lease`: must be at least 1 s: it is renewed in a third of it",
+            ),
+            (with("[backfill]\nshard_bytes = 0"), "`backfill.shard_bytes`: must be larger than zero"),
             (with("[shutdown]\ndeadline = \"0s\""), "`shutdown.deadline`: must be longer than zero"),
             (
                 with("[engine]\nsessions = 0"),

@@ -85,6 +85,11 @@ pub enum TimeUnit {
 }
 
 impl TimeUnit {
+    /// The unit of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Seconds, Self::Milliseconds, Self::Microseconds].into_iter().find(|unit| unit.to_string() == name)
+    }
+
     /// The time so many units after the beginning of 1970; `None` where no calendar reaches.
     pub fn since_epoch(self, count: i64) -> Option<DateTime<Utc>> {
         match self {
@@ -130,7 +135,58 @@ pub struct FieldMapping {
     pub language: Option<FieldPath>,
 }
 
+/// A field that a job's files have elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidOverride {
+    #[error("`{0}` must be NAME=PATH, such as `text=/body`; NAME is one of {FIELD_NAMES}")]
+    Form(String),
+    #[error("`{name}={path}`: {source}")]
+    Path { name: String, path: String, source: InvalidFieldPath },
+    #[error("`occurred_at_unit={0}`: must be `seconds`, `milliseconds` or `microseconds`")]
+    Unit(String),
+}
+
+/// For messages.
+const FIELD_NAMES: &str = "id, text, item, user, rating, occurred_at, occurred_at_unit, language";
+
 impl FieldMapping {
+    /// The same with these fields, as `name=path`, in other places. Several of `text` are joined.
+    ///
+    /// # Errors
+    /// [`InvalidOverride`] with the first that is none.
+    pub fn overridden(&self, overrides: &[String]) -> Result<Self, InvalidOverride> {
+        let mut mapping = self.clone();
+        let mut text = Vec::new();
+        for written in overrides {
+            let (name, path) = written.split_once('=').ok_or_else(|| InvalidOverride::Form(written.clone()))?;
+            let parsed = || {
+                FieldPath::parse(path).map_err(|source| InvalidOverride::Path {
+                    name: name.into(),
+                    path: path.into(),
+                    source,
+                })
+            };
+            match name {
+                "id" => mapping.id = parsed()?,
+                "text" => text.push(parsed()?),
+                "item" => mapping.item = Some(parsed()?),
+                "user" => mapping.user = Some(parsed()?),
+                "rating" => mapping.rating = Some(parsed()?),
+                "occurred_at" => mapping.occurred_at = Some(parsed()?),
+                "occurred_at_unit" => {
+                    mapping.occurred_at_unit =
+                        TimeUnit::named(path).ok_or_else(|| InvalidOverride::Unit(path.to_owned()))?;
+                }
+                "language" => mapping.language = Some(parsed()?),
+                _ => return Err(InvalidOverride::Form(written.clone())),
+            }
+        }
+        if !text.is_empty() {
+            mapping.text = text;
+        }
+        Ok(mapping)
+    }
+
     /// Whether a record without a value can name the document it deletes.
     pub fn supports_deletion(&self) -> bool {
         self.id == FieldPath::Key
@@ -158,6 +214,41 @@ mod tests {
         }
         for wrong in ["", "text", "a/b", "/a~2", "/a~"] {
             assert_eq!(FieldPath::parse(wrong), Err(InvalidFieldPath(wrong.into())));
+        }
+    }
+
+    #[test]
+    fn fields_lie_elsewhere_where_it_is_said() {
+        let pointer = |path: &str| FieldPath::Pointer(path.into());
+        let mapping = FieldMapping {
+            id: FieldPath::Key,
+            text: vec![pointer("/text")],
+            item: Some(pointer("/item")),
+            user: None,
+            rating: None,
+            occurred_at: None,
+            occurred_at_unit: TimeUnit::Milliseconds,
+            language: None,
+        };
+        let written = |overrides: &[&str]| overrides.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        assert_eq!(mapping.overridden(&[]), Ok(mapping.clone()));
+        let overrides = ["id=/review_id", "text=/title", "text=/body", "user=key", "occurred_at_unit=seconds"];
+        let expected = FieldMapping {
+            id: pointer("/review_id"),
+            text: vec![pointer("/title"), pointer("/body")],
+            user: Some(FieldPath::Key),
+            occurred_at_unit: TimeUnit::Seconds,
+            ..mapping.clone()
+        };
+        assert_eq!(mapping.overridden(&written(&overrides)), Ok(expected));
+        for (wrong, says) in [
+            ("id", "`id` must be NAME=PATH"),
+            ("name=/x", "NAME is one of id, text"),
+            ("id=x", "`id=x`: `x` is not a JSON Pointer"),
+            ("occurred_at_unit=days", "must be `seconds`"),
+        ] {
+            let error = mapping.overridden(&written(&[wrong])).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
         }
     }
 }

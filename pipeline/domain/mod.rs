@@ -2,6 +2,7 @@
 //! configuration, no adapter, no clock of its own.
 
 pub mod agreement;
+pub mod backfill;
 pub mod checkpoint;
 pub mod dead_letter;
 pub mod decision;

@@ -10,8 +10,10 @@
 //!   broker allows; a worker that learns it too late is fenced by the claim.
 //! - A source that ends without having been told to has seen all its records stored.
 //!
-//! [`kafka`] reads topics; [`mod@file`] reads lines for the commands that need no broker.
+//! [`kafka`] reads topics, [`backfill`] the files of a job; [`mod@file`] reads files for both and for the commands that
+//! need no broker.
 
+pub mod backfill;
 pub mod file;
 pub mod kafka;
 pub mod replay;
@@ -42,6 +44,7 @@ pub struct Lease {
     in_flight_bytes: AtomicUsize,
     stored: AtomicI64,
     published: AtomicI64,
+    publishing: AtomicBool,
     unpublished_bytes: AtomicUsize,
     publisher: OnceLock<Thread>,
     state: AtomicU8,
@@ -56,6 +59,7 @@ impl Lease {
         Arc::new(Self {
             stored: AtomicI64::new(claim.position.0),
             published: AtomicI64::new(claim.position.0),
+            publishing: AtomicBool::new(false),
             unpublished_bytes: AtomicUsize::new(0),
             publisher: OnceLock::new(),
             claim,
@@ -88,6 +92,7 @@ impl Lease {
     /// The partition is published up to `position`, by `bytes` more of the outbox.
     pub fn published(&self, position: Position, bytes: usize) {
         self.published.store(position.0, Ordering::Release);
+        self.publishing.store(true, Ordering::Release);
         let less = |unpublished: usize| Some(unpublished.saturating_sub(bytes));
         let _ = self.unpublished_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
@@ -99,6 +104,11 @@ impl Lease {
 
     pub fn published_position(&self) -> Position {
         Position(self.published.load(Ordering::Acquire))
+    }
+
+    /// Whether all below `position` is published, as far as a publisher has found out where it stands.
+    pub fn is_published(&self, position: Position) -> bool {
+        self.publishing.load(Ordering::Acquire) && self.published_position() >= position
     }
 
     pub fn unpublished_bytes(&self) -> usize {

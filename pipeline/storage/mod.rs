@@ -9,6 +9,7 @@
 //! - An error says whether trying again can help ([`StoreError::kind`]). After one that may hide a commit,
 //!   [`LabelStore::observe`] tells what happened.
 
+pub mod backfills;
 pub mod claims;
 pub mod dead_letters;
 pub mod inspect;

@@ -8,6 +8,8 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder};
 
 pub const RECORDS_RECEIVED: &str = "albertine_records_received_total";
+pub const BACKFILL_RECORDS: &str = "albertine_backfill_records_total";
+pub const BACKFILL_SHARDS_FAILED: &str = "albertine_backfill_shards_failed_total";
 pub const DOCUMENTS_INFERRED: &str = "albertine_documents_inferred_total";
 pub const DOCUMENT_LANGUAGES: &str = "albertine_document_languages_total";
 pub const DOCUMENTS_STORED: &str = "albertine_documents_stored_total";
@@ -66,6 +68,8 @@ pub fn serve(listen: SocketAddr) -> Result<(), MetricsError> {
 
 fn describe() {
     describe_counter!(RECORDS_RECEIVED, "Records read from the topic, by stream.");
+    describe_counter!(BACKFILL_RECORDS, "Records read from the files of backfills, by stream.");
+    describe_counter!(BACKFILL_SHARDS_FAILED, "Shards of backfills that could not be read to their end, by stream.");
     describe_counter!(DOCUMENTS_INFERRED, "Documents that went through all models of their stream, stored or not yet.");
     describe_counter!(
         DOCUMENT_LANGUAGES,

@@ -7,6 +7,7 @@
 //! its topic, or the records of a job under a name of their own. On shutdown the sources stop reading, what is in
 //! flight is stored and published until the deadline, and the partitions are handed back.
 
+mod backfill;
 mod publishing;
 pub mod replay;
 mod store;
@@ -110,6 +111,9 @@ pub fn load_runtime(config: &Config) -> anyhow::Result<OnnxRuntime> {
 /// # Errors
 /// The first failure; by then everything has been stopped.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    if let Some(listen) = config.metrics_listen {
+        telemetry::metrics::serve(listen)?;
+    }
     let mut pipeline = Pipeline::start(&config, config.streams.values()).await?;
     for stream in config.streams.values() {
         let feed = pipeline.topic_of(stream);
@@ -137,9 +141,6 @@ impl<'a> Pipeline<'a> {
         config: &'a Config,
         streams: impl IntoIterator<Item = &'a StreamConfig>,
     ) -> anyhow::Result<Self> {
-        if let Some(listen) = config.metrics_listen {
-            telemetry::metrics::serve(listen)?;
-        }
         let store = Postgres::connect(&config.postgres).await?;
         store.check_migrated(&config.postgres.schema).await?;
         store.maintain_partitions(config.rejections_retention).await?;

@@ -57,6 +57,7 @@ pub fn feed(pipeline: &Pipeline<'_>, stream: &StreamConfig, replay: Replay) -> F
         topic,
         publishes: stream.live.is_some(),
         replayed: Some(places),
+        decoder: None,
         read: Box::new(move |sink, control| {
             let records = Records {
                 topic: TopicRecords { reader: None, topic: source_topic, client, generations: replay.generations },

@@ -44,7 +44,10 @@ impl BlockingStore {
     }
 
     /// Tries until it works, fails for good, or the time is over.
-    fn wait<T, F: Future<Output = Result<T, StoreError>>>(&self, attempt: impl FnMut() -> F) -> anyhow::Result<T> {
+    pub(super) fn wait<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        attempt: impl FnMut() -> F,
+    ) -> anyhow::Result<T> {
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
             .with_max_delay(Duration::from_secs(2))

@@ -14,6 +14,7 @@ use crate::{
         file::OtherLanguages,
         resolved::{Config, LiveConfig, StreamConfig},
     },
+    decode::Decoder,
     domain::rejection::RejectionLimits,
     engine::{Engine, job::ModelIndex},
     model::folder::Model,
@@ -46,6 +47,8 @@ pub struct Feed {
     pub publishes: bool,
     /// The records are dead letters, which are settled as they are stored.
     pub replayed: Option<ReplayedPlaces>,
+    /// In place of the stream's own.
+    pub decoder: Option<Decoder>,
     pub read: Read,
 }
 
@@ -58,7 +61,13 @@ pub(super) fn topic_feed(config: &Config, stream: &StreamConfig, claims: Blockin
     let source = source_config(config, stream);
     let read =
         move |sink: Arc<dyn Sink>, control: &SourceControl| Ok(kafka::run(source, Arc::new(claims), sink, control)?);
-    Feed { topic: stream.topic.clone(), publishes: stream.live.is_some(), replayed: None, read: Box::new(read) }
+    Feed {
+        topic: stream.topic.clone(),
+        publishes: stream.live.is_some(),
+        replayed: None,
+        decoder: None,
+        read: Box::new(read),
+    }
 }
 
 /// What a stream needs of its pipeline.
@@ -95,7 +104,7 @@ impl RunningStream {
         models: Vec<(ModelIndex, Arc<Model>)>,
         feed: Feed,
     ) -> anyhow::Result<Self> {
-        let Feed { topic, publishes, replayed, read } = feed;
+        let Feed { topic, publishes, replayed, decoder, read } = feed;
         let Parts { config, store, engine, .. } = parts;
         let live = stream.live.as_ref().filter(|_| publishes);
         let ended = |result| Ended { stream: stream.name.clone(), topic: topic.clone(), result };
@@ -121,8 +130,12 @@ impl RunningStream {
 
         // The source keeps at most this many in flight a stream, and one more for each poll it is late.
         let (intake, records) = Intake::new(events.clone(), stream.in_flight_documents_max * 2);
-        let intake_config =
-            Arc::new(IntakeConfig { keeps_records: keeps_records(stream, live), ..intake_config(stream, models) });
+        let intake_config = intake_config(stream, models);
+        let intake_config = Arc::new(IntakeConfig {
+            keeps_records: keeps_records(stream, live),
+            decoder: decoder.unwrap_or_else(|| intake_config.decoder.clone()),
+            ..intake_config
+        });
         let mut threads = Vec::new();
         for index in 0..config.tokenizer_threads.get() {
             let (config, records, engine, events) =

@@ -23,6 +23,11 @@ fn wrong_usage_ends_with_2_and_shows_how_it_is_right() {
         .expect(USAGE)
         .says("no stream `nothing` is configured; there is: reviews");
     setup.run(["run", "--limit", "5"], "").expect(USAGE).says("--dry-run");
+    setup.run(["backfill", "start", "nothing", "a.jsonl"], "").expect(USAGE).says("there is: reviews");
+    setup.run(["backfill", "start", "reviews"], "").expect(USAGE).says("<FILES>");
+    let wrong = ["backfill", "start", "reviews", "a.jsonl", "--field", "text"];
+    setup.run(wrong, "").expect(USAGE).says("`--field`: `text` must be NAME=PATH");
+    setup.run(["backfill", "start", "reviews", "a.jsonl", "--detach", "--dry-run"], "").expect(USAGE);
     setup.run(["position", "show", "nothing"], "").expect(USAGE).says("there is: reviews");
     setup.run(["position", "set", "reviews", "--published", "stored"], "").expect(USAGE).says("--all");
     setup.run(["position", "set", "reviews", "--all"], "").expect(USAGE).says("--published");
@@ -34,8 +39,10 @@ fn wrong_usage_ends_with_2_and_shows_how_it_is_right() {
 #[test]
 fn a_wrong_configuration_ends_with_78_whatever_the_command() {
     let wrong = Setup::with_config(&CONFIG.replace("topic = ", "tropic = "));
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 12] = [
         &["check"],
+        &["backfill", "list"],
+        &["backfill", "start", "reviews", "nowhere.jsonl"],
         &["verify"],
         &["run"],
         &["status"],
@@ -108,6 +115,14 @@ fn every_command_has_a_help_that_says_what_it_does() {
     seen.sort();
     let expected = [
         "",
+        "backfill",
+        "backfill cancel",
+        "backfill list",
+        "backfill pause",
+        "backfill resume",
+        "backfill start",
+        "backfill status",
+        "backfill work",
         "check",
         "classify",
         "database",
@@ -131,6 +146,8 @@ fn help_shows_examples_where_a_command_takes_files_or_filters() {
     let setup = Setup::new();
     for command in [
         &[] as &[&str],
+        &["backfill"],
+        &["backfill", "start"],
         &["classify"],
         &["position", "set"],
         &["position", "show"],

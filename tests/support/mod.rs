@@ -5,6 +5,7 @@
 
 pub mod broker;
 pub mod database;
+pub mod files;
 pub mod pipeline;
 pub mod proxy;
 pub mod subscriber;

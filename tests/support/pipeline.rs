@@ -76,9 +76,14 @@ impl Stream {
 
     /// Starts `albertine run`.
     pub fn start(&self, options: &Options) -> Process {
+        self.start_command(options, &["run"])
+    }
+
+    /// Starts `albertine` with these arguments.
+    pub fn start_command(&self, options: &Options, arguments: &[&str]) -> Process {
         let port = free_port();
         let mut command = self.command(options);
-        command.arg("run").env("ALBERTINE_METRICS__LISTEN", format!("127.0.0.1:{port}"));
+        command.args(arguments).env("ALBERTINE_METRICS__LISTEN", format!("127.0.0.1:{port}"));
         if !options.failpoints.is_empty() {
             command.env("FAILPOINTS", &options.failpoints);
         }
@@ -253,6 +258,11 @@ impl Process {
         self.signal("TERM");
         let status = self.wait();
         assert!(status.success(), "asked to stop, it ended with {status}");
+    }
+
+    /// Its number, for what the operating system says of it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn wait(&mut self) -> ExitStatus {
