@@ -6,7 +6,8 @@
 //!
 //! - [`domain`], [`decode`], [`text`], [`model`]: values and rules, without runtime or adapter.
 //! - [`engine`]: groups windows of text and runs them, one ONNX Runtime session a core.
-//! - [`source`], [`storage`]: the adapters to Kafka and Postgres, with the contracts they keep.
+//! - [`source`], [`storage`], [`registry`]: the adapters to Kafka, Postgres and the schema registry, with the contracts
+//!   they keep.
 //! - [`publish`]: what is stored, to the live topic.
 //! - [`stream`]: one stream of records, from arrival to stored label.
 //! - [`inspection`]: where each partition stands, for the commands that show and move positions.
@@ -22,6 +23,7 @@ pub mod inspection;
 pub mod kafka;
 pub mod model;
 pub mod publish;
+pub mod registry;
 pub mod retry;
 pub mod source;
 pub mod storage;

@@ -26,7 +26,7 @@ struct Rule {
     broken_by: (&'static str, &'static str),
 }
 
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     Rule {
         says: "`rdkafka` is imported only below kafka/, source/kafka/ and publish/kafka/",
         binds: |file| !["kafka/", "source/kafka/", "publish/kafka/"].iter().any(|part| file.starts_with(part)),
@@ -50,6 +50,12 @@ const RULES: [Rule; 12] = [
         binds: |file| file != "text/tokenize.rs",
         forbids: |path| is_below(path, "tokenizers"),
         broken_by: ("model/folder.rs", "use tokenizers as hf;"),
+    },
+    Rule {
+        says: "`ureq` is imported only below registry/",
+        binds: |file| !file.starts_with("registry/"),
+        forbids: |path| is_below(path, "ureq"),
+        broken_by: ("decode/schema.rs", "use ureq::Agent;"),
     },
     Rule {
         says: "source/ never imports another adapter",
@@ -79,8 +85,15 @@ const RULES: [Rule; 12] = [
         says: "what is pure knows no runtime, no configuration and no adapter",
         binds: is_pure,
         forbids: |path| {
-            let foreign = ["tokio", "sqlx", "rdkafka", "ort", "tokenizers"];
-            let ours = ["crate::config", "crate::source", "crate::storage", "crate::publish", "crate::engine::session"];
+            let foreign = ["tokio", "sqlx", "rdkafka", "ort", "tokenizers", "ureq"];
+            let ours = [
+                "crate::config",
+                "crate::source",
+                "crate::storage",
+                "crate::publish",
+                "crate::registry",
+                "crate::engine::session",
+            ];
             foreign.iter().chain(&ours).any(|root| is_below(path, root))
         },
         broken_by: ("engine/scheduler.rs", "use super::session::ModelSession;"),
@@ -158,6 +171,7 @@ fn the_places_that_a_rule_spares_need_it() {
         ("engine/session.rs", "ort"),
         ("storage/postgres.rs", "sqlx"),
         ("text/tokenize.rs", "tokenizers"),
+        ("registry/mod.rs", "ureq"),
         ("source/kafka/mod.rs", "crate::config::secret"),
         ("topology/mod.rs", "std::thread::Builder"),
         ("engine/worker.rs", "std::thread::Builder"),

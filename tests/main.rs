@@ -11,6 +11,7 @@ mod backfill;
 mod chaos;
 mod cli;
 mod delivery;
+mod formats;
 mod inference;
 mod kafka;
 mod latency;

@@ -12,6 +12,7 @@ use crate::{
     engine::session::{ModelSession, OnnxRuntime},
     kafka::admin,
     publish::kafka::{KafkaLiveTopic, topics},
+    registry::{Registry, RegistryConfig},
     source::kafka,
     storage::postgres::{Postgres, PostgresConfig},
     topology,
@@ -29,6 +30,9 @@ pub fn run(global: &GlobalOptions, _: &CheckArgs) -> anyhow::Result<()> {
     let mut report = Report { failures: 0 };
     report.line(&format!("configuration `{}`", global.config.display()), Ok(summary(&config)))?;
     check_models(&config, &mut report)?;
+    if let Some(registry) = &config.schema_registry {
+        report.line("schema registry", check_schema_registry(registry))?;
+    }
     let runtime = runtime()?;
     runtime.block_on(check_database(&config, &mut report))?;
     for stream in config.streams.values() {
@@ -121,6 +125,12 @@ async fn check_database(config: &Config, report: &mut Report) -> std::io::Result
             report.line("commits", durable)
         }
     }
+}
+
+fn check_schema_registry(config: &RegistryConfig) -> anyhow::Result<String> {
+    let config = RegistryConfig { timeout: config.timeout.min(CONNECT_TIMEOUT), ..config.clone() };
+    let kinds = Registry::new(&config)?.check()?;
+    Ok(format!("`{}` answers; schemas of {}", config.url, kinds.join(", ")))
 }
 
 fn check_topic(config: &Config, stream: &StreamConfig, runtime: &tokio::runtime::Runtime) -> anyhow::Result<String> {

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use chrono::DateTime;
 use owo_colors::OwoColorize;
+use serde_json::Value;
 
 use super::{
     terminal::{excerpt, printable},
@@ -13,12 +14,14 @@ use super::{
 use crate::{
     config::resolved::{Config, StreamConfig},
     decode::{
-        Decoded, Decoder, Format, Input, TopicPosition,
+        Decoded, Decoder, Format, Input, TopicPosition, Undecoded,
         mapping::{FieldMapping, FieldPath, TimeUnit},
         proposal::{self, Choice, Proposal, Sample},
+        schema::Schemas,
     },
     kafka::{peek, subscribe::TopicRecord},
     text::language,
+    topology,
 };
 
 /// The bundled model, for a configuration that has none yet.
@@ -49,13 +52,18 @@ pub fn run(config: &Config, args: &PeekArgs) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match stream {
         _ if records.is_empty() => writeln!(out, "topic `{topic}` holds no records")?,
-        Some(stream) => show(&mut out, stream, &records)?,
-        None => out.write_all(proposed(config, topic, &records).as_bytes())?,
+        Some(stream) => show(&mut out, stream, &records, &*topology::schemas(config)?)?,
+        None => out.write_all(proposed(config, topic, &records, &*topology::schemas(config)?).as_bytes())?,
     }
     Ok(())
 }
 
-fn show(out: &mut std::io::StdoutLock<'_>, stream: &StreamConfig, records: &[TopicRecord]) -> std::io::Result<()> {
+fn show(
+    out: &mut std::io::StdoutLock<'_>,
+    stream: &StreamConfig,
+    records: &[TopicRecord],
+    schemas: &dyn Schemas,
+) -> std::io::Result<()> {
     let colour = wants_colour(out);
     for record in records {
         let time = record
@@ -63,15 +71,16 @@ fn show(out: &mut std::io::StdoutLock<'_>, stream: &StreamConfig, records: &[Top
             .and_then(DateTime::from_timestamp_millis)
             .map_or_else(|| "-".into(), |time| time.format("%F %T").to_string());
         let place = format!("{:>3} {:>9}  {time}", record.partition, record.offset);
-        writeln!(out, "{place}  {}", line(&stream.decoder, record, colour))?;
+        writeln!(out, "{place}  {}", line(&stream.decoder, record, schemas, colour))?;
     }
     Ok(())
 }
 
 /// A record as a mapping sees it.
-fn line(decoder: &Decoder, record: &TopicRecord, colour: bool) -> String {
+fn line(decoder: &Decoder, record: &TopicRecord, schemas: &dyn Schemas, colour: bool) -> String {
     let position = TopicPosition { partition: record.partition, offset: record.offset };
-    match decoder.decode(&Input { key: record.key.as_deref(), value: record.value.as_deref(), position: &position }) {
+    let input = Input { key: record.key.as_deref(), value: record.value.as_deref(), position: &position };
+    match decoder.decode(&input, schemas) {
         Ok(Decoded::Document(document)) => {
             let attributes = &document.attributes;
             let rating = attributes.rating.map_or_else(String::new, |rating| format!("  rating {rating}"));
@@ -82,40 +91,43 @@ fn line(decoder: &Decoder, record: &TopicRecord, colour: bool) -> String {
             format!("{id}{item}{rating}  {}", excerpt(&document.text))
         }
         Ok(Decoded::Deletion { id }) => format!("{}  deletes the document", printable(&id)),
-        Err(rejection) if colour => rejection.red().to_string(),
-        Err(rejection) => format!("would be rejected: {rejection}"),
+        Err(Undecoded::Rejected(rejection)) if colour => rejection.red().to_string(),
+        Err(Undecoded::Rejected(rejection)) => format!("would be rejected: {rejection}"),
+        Err(waiting @ Undecoded::SchemaUnavailable(_)) => format!("would wait: {waiting}"),
     }
 }
 
 /// A configuration for a stream on this topic.
-fn proposed(config: &Config, topic: &str, records: &[TopicRecord]) -> String {
-    let (readable, samples): (Vec<&TopicRecord>, Vec<Sample>) = records
-        .iter()
-        .filter_map(|record| {
-            let value = Format::Json.value(record.value.as_deref()?).ok()?;
-            Some((record, (record.key.clone(), value)))
-        })
-        .unzip();
-    if samples.is_empty() {
-        return format!("# None of the {} newest records of topic `{topic}` is JSON.\n", records.len());
-    }
+fn proposed(config: &Config, topic: &str, records: &[TopicRecord], schemas: &dyn Schemas) -> String {
+    let Readable { format, records: readable, samples } = match readable(records, schemas) {
+        Ok(readable) => readable,
+        Err(problem) => {
+            return format!("# The {} newest records of topic `{topic}` cannot be read: {problem}\n", records.len());
+        }
+    };
     let proposal = proposal::propose(&samples, |word| language::of_tag(word).is_some());
     let mut parts = vec![format!(
-        "# Proposed from the {} newest records of topic `{topic}`, of which {} are JSON. Correct it, then try:\n\
+        "# Proposed from the {} newest records of topic `{topic}`, of which {} are {}. Correct it, then try:\n\
          #   albertine --config FILE check\n\
          #   albertine --config FILE run --dry-run\n",
         records.len(),
         samples.len(),
+        format,
     )];
     let table = table_name(topic);
     let configured = config.models.iter().next().map(|(name, path)| (name.clone(), path.display().to_string()));
     let (model, path) = configured.unwrap_or_else(|| (BUNDLED_MODEL.0.into(), BUNDLED_MODEL.1.into()));
     parts.push(format!("[models.{}]\npath = {}\n", table_name(&model), quoted(&path)));
-    parts.push(format!("[streams.{table}]\ntopic = {}\nmodels = [{}]\n", quoted(topic), quoted(&model)));
+    parts.push(format!(
+        "[streams.{table}]\ntopic = {}\nmodels = [{}]\nformat = \"{format}\"\n",
+        quoted(topic),
+        quoted(&model)
+    ));
     parts.push(format!("[streams.{table}.fields]\n{}", fields(&proposal)));
     if let Some(mapping) = mapping(&proposal) {
-        let decoder = Decoder { format: Format::Json, mapping };
-        let lines = readable.iter().take(SHOWN_MAX).map(|record| format!("#   {}\n", line(&decoder, record, false)));
+        let decoder = Decoder { format, mapping };
+        let shown = readable.iter().take(SHOWN_MAX);
+        let lines = shown.map(|record| format!("#   {}\n", line(&decoder, record, schemas, false)));
         parts.push(format!("# As it reads them:\n{}", lines.collect::<String>()));
     }
     parts.join("\n")
@@ -129,6 +141,41 @@ fn table_name(name: &str) -> String {
 /// A string as TOML writes it.
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
+}
+
+/// What could be read of a topic's records, in the format most of them have.
+struct Readable<'a> {
+    format: Format,
+    records: Vec<&'a TopicRecord>,
+    samples: Vec<Sample>,
+}
+
+/// Tries the formats one after the other, the most telling first: any JSON is also text.
+fn readable<'a>(records: &'a [TopicRecord], schemas: &dyn Schemas) -> Result<Readable<'a>, String> {
+    let mut problem = "none is JSON, plain text, or Avro or Protobuf with a schema registry".to_owned();
+    let mut best: Option<Readable<'_>> = None;
+    for format in [Format::Json, Format::Avro, Format::Protobuf, Format::Text] {
+        let mut found = Readable { format, records: Vec::new(), samples: Vec::new() };
+        for record in records {
+            let Some(bytes) = record.value.as_deref() else { continue };
+            match format.value(bytes, schemas) {
+                // A number or a lone string is no more JSON than text, and what holds NUL is no text.
+                Ok(Value::Number(_) | Value::Bool(_) | Value::Null) if format == Format::Json => {}
+                Ok(Value::String(text))
+                    if format == Format::Json || (format == Format::Text && text.contains('\0')) => {}
+                Ok(value) => {
+                    found.samples.push((record.key.clone(), value));
+                    found.records.push(record);
+                }
+                Err(Undecoded::Rejected(_)) => {}
+                Err(Undecoded::SchemaUnavailable(unavailable)) => problem = unavailable,
+            }
+        }
+        if found.samples.len() > best.as_ref().map_or(0, |best| best.samples.len()) {
+            best = Some(found);
+        }
+    }
+    best.ok_or(problem)
 }
 
 /// The lines of the `fields` table, each with what speaks for it.

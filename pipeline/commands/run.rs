@@ -74,13 +74,14 @@ fn label_newest(config: &Config, args: &RunArgs) -> anyhow::Result<()> {
 }
 
 fn label_newest_of(config: &Config, stream: &StreamConfig, host: &ModelHost, limit: usize) -> anyhow::Result<Summary> {
-    let intake = Arc::new(topology::intake_config(stream, host.of(stream)));
+    let schemas = topology::schemas(config)?;
+    let intake = Arc::new(topology::intake_config(stream, host.of(stream), &schemas));
     let mut dry_run = DryRun::new(intake, stream.in_flight_documents_max);
     for record in peek::newest(&config.kafka.client, &stream.topic, limit)? {
         let record = record?;
         let place = format!("partition {} offset {}", record.partition, record.offset);
         let position = TopicPosition { partition: record.partition, offset: record.offset };
-        dry_run.submit(&host.engine, place, record.key.as_deref(), &Content::Encoded(record.value), &position);
+        dry_run.submit(&host.engine, place, record.key.as_deref(), &Content::Encoded(record.value), &position)?;
     }
     Ok(dry_run.finish())
 }

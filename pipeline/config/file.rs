@@ -21,7 +21,10 @@ use super::{
     resolved::{ConfigError, Problem},
     secret::ClientSettings,
 };
-use crate::{decode::mapping::TimeUnit, publish::kafka::topics::Cleanup};
+use crate::{
+    decode::{self, mapping::TimeUnit},
+    publish::kafka::topics::Cleanup,
+};
 
 /// Prefix of the environment variables that set keys of the file.
 const ENVIRONMENT_PREFIX: &str = "ALBERTINE_";
@@ -35,6 +38,8 @@ pub struct FileConfig {
     pub kafka: Kafka,
     #[serde(default)]
     pub postgres: Postgres,
+    #[serde(default)]
+    pub schema_registry: SchemaRegistry,
     #[serde(default)]
     pub engine: Engine,
     #[serde(default)]
@@ -96,6 +101,36 @@ impl Default for Postgres {
             connect_timeout: Duration::from_secs(10),
             claim_timeout: Duration::from_mins(1),
             rejections_retention: Duration::from_hours(90 * 24),
+        }
+    }
+}
+
+/// A Confluent-compatible schema registry.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SchemaRegistry {
+    /// Without it there is none.
+    pub url: Option<String>,
+    pub user: Option<String>,
+    pub password: Option<SecretString>,
+    pub ca_file: Option<PathBuf>,
+    pub client_certificate: Option<PathBuf>,
+    pub client_key: Option<PathBuf>,
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+impl Default for SchemaRegistry {
+    fn default() -> Self {
+        Self {
+            url: None,
+            user: None,
+            password: None,
+            ca_file: None,
+            client_certificate: None,
+            client_key: None,
+            // A registry answers in milliseconds, and is asked again.
+            timeout: Duration::from_secs(10),
         }
     }
 }
@@ -175,7 +210,7 @@ pub struct ModelEntry {
 pub struct Stream {
     pub topic: String,
     #[serde(default)]
-    pub format: RecordFormat,
+    pub format: decode::Format,
     /// `earliest`, `latest`, or an RFC 3339 time.
     #[serde(default = "earliest")]
     pub start: String,
@@ -290,14 +325,6 @@ fn batch_documents_max() -> NonZeroUsize {
     NonZeroUsize::MIN.saturating_add(499)
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RecordFormat {
-    #[default]
-    Json,
-    Text,
-}
-
 /// What happens to texts in a language that a model of the stream was not trained for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -363,7 +390,7 @@ fn problems(errors: figment::Error) -> Vec<Problem> {
 
 /// Whether the value of a key may be a secret.
 fn holds_secret(key: &str) -> bool {
-    key == "postgres.url" || key.starts_with("kafka.client")
+    key == "postgres.url" || key.starts_with("kafka.client") || key.starts_with("schema_registry")
 }
 
 fn problem(error: &figment::Error) -> Problem {

@@ -7,7 +7,7 @@ use chrono::DateTime;
 
 use super::{
     Overrides,
-    file::{Backfill, Fields, FileConfig, Live, OneOrMany, OtherLanguages, RecordFormat, Rejections, Stream},
+    file::{Backfill, Fields, FileConfig, Live, OneOrMany, OtherLanguages, Rejections, SchemaRegistry, Stream},
     secret::ClientSettings,
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
     domain::rejection::RejectionLimits,
     engine::EngineConfig,
     publish::kafka::topics::{Cleanup, LiveTopicShape},
+    registry::{ClientCertificate, RegistryConfig},
     source::kafka::Start,
     storage::postgres::{self, PostgresConfig},
 };
@@ -29,6 +30,8 @@ pub struct Config {
     pub postgres: PostgresConfig,
     pub claim_timeout: Duration,
     pub rejections_retention: Duration,
+    /// `None`: no record carries the id of a schema.
+    pub schema_registry: Option<RegistryConfig>,
     pub engine: EngineConfig,
     pub tokenizer_threads: NonZeroUsize,
     pub onnxruntime_library: Option<PathBuf>,
@@ -178,6 +181,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
         ("postgres.claim_timeout", file.postgres.claim_timeout),
         ("postgres.rejections_retention", file.postgres.rejections_retention),
         ("shutdown.deadline", file.shutdown.deadline),
+        ("schema_registry.timeout", file.schema_registry.timeout),
     ];
     for (key, duration) in durations {
         problems.check(!duration.is_zero(), key, || "must be longer than zero".into());
@@ -199,6 +203,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
         .into_iter()
         .map(|(name, stream)| (name.clone(), resolve_stream(&name, stream, &models, &mut problems)))
         .collect::<BTreeMap<_, _>>();
+    let schema_registry = resolve_schema_registry(file.schema_registry, &streams, &mut problems);
     check_groups(&streams, &mut problems);
     check_live_topics(&streams, &mut problems);
     if !problems.0.is_empty() {
@@ -216,6 +221,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
         },
         claim_timeout: file.postgres.claim_timeout,
         rejections_retention: file.postgres.rejections_retention,
+        schema_registry,
         engine: EngineConfig {
             sessions: file.engine.sessions.unwrap_or(cores),
             group_tokens_max: file.engine.group_tokens_max.get(),
@@ -280,6 +286,42 @@ fn check_url(url: &secrecy::SecretString, problems: &mut Problems) {
     }
 }
 
+fn resolve_schema_registry(
+    registry: SchemaRegistry,
+    streams: &BTreeMap<String, Option<StreamConfig>>,
+    problems: &mut Problems,
+) -> Option<RegistryConfig> {
+    let SchemaRegistry { url, user, password, ca_file, client_certificate, client_key, timeout } = registry;
+    let Some(url) = url else {
+        let is_set = user.is_some() || password.is_some() || ca_file.is_some() || client_certificate.is_some();
+        problems.check(!is_set, "schema_registry.url", || "is missing: the other settings need it".into());
+        for stream in streams.values().flatten() {
+            let needs_schemas = matches!(stream.decoder.format, Format::Avro | Format::Protobuf);
+            problems.check(!needs_schemas, format!("streams.{}.format", stream.name), || {
+                "needs schemas from a registry: set `schema_registry.url`".into()
+            });
+        }
+        return None;
+    };
+    // Not quoted: it may hold a password.
+    let parsed = url::Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    problems.check(parsed.is_some(), "schema_registry.url", || "must be `https://HOST:PORT/PATH` or `http://…`".into());
+    problems.check(
+        parsed.as_ref().is_none_or(|url| url.username().is_empty() && url.password().is_none()),
+        "schema_registry.url",
+        || "holds a user or a password: set `schema_registry.user` and `schema_registry.password`".into(),
+    );
+    problems.check(user.is_some() || password.is_none(), "schema_registry.user", || {
+        "is missing: the password belongs to one".into()
+    });
+    problems.check(client_certificate.is_some() == client_key.is_some(), "schema_registry.client_key", || {
+        "a client certificate and its key belong together: set both or neither".into()
+    });
+    let client_certificate =
+        client_certificate.zip(client_key).map(|(certificate, key)| ClientCertificate { certificate, key });
+    Some(RegistryConfig { url: parsed?, user, password, ca_file, client_certificate, timeout })
+}
+
 fn is_schema(schema: &str) -> bool {
     (1..=63).contains(&schema.len()) && !schema.chars().any(char::is_control)
 }
@@ -335,15 +377,11 @@ fn resolve_stream(
     });
     let live = resolve_live(name, &stream.topic, stream.live, problems);
     let rejections = resolve_rejections(name, &stream.rejections, problems);
-    let format = match stream.format {
-        RecordFormat::Json => Format::Json,
-        RecordFormat::Text => Format::Text,
-    };
-    let mapping = resolve_fields(name, format, stream.fields, problems);
+    let mapping = resolve_fields(name, stream.format, stream.fields, problems);
     Some(StreamConfig {
         name: name.into(),
         topic: stream.topic.as_str().into(),
-        decoder: Decoder { format, mapping: mapping? },
+        decoder: Decoder { format: stream.format, mapping: mapping? },
         other_languages: stream.other_languages,
         start: start?,
         models: stream.models,
@@ -582,6 +620,11 @@ mod tests {
             "replication",
             "retention",
             "keep_records",
+            "url",
+            "password",
+            "ca_file",
+            "client_certificate",
+            "client_key",
         ];
         let text: String = uncommented()
             .lines()
@@ -598,6 +641,7 @@ mod tests {
         for section in [
             "kafka",
             "postgres",
+            "schema_registry",
             "engine",
             "metrics",
             "shutdown",
@@ -754,7 +798,7 @@ mod tests {
             ),
             (
                 stream_with("format = \"xml\""),
-                "`streams.reviews.format`: unknown variant: found `xml`, expected ``json` or `text``",
+                "`streams.reviews.format`: unknown variant: found `xml`, expected `one of `json`, `text`, `avro`, `protobuf``",
             ),
             (
                 stream_with("start = \"yesterday\""),
@@ -782,6 +826,32 @@ mod tests {
                     .replace("[\"/title\", \"/body\"]", "\"/body\""),
                 "`streams.reviews.fields.text`: `/body` looks for a field, and a value of `format = \"text\"` has none: use `value` or `key`",
             ),
+            (
+                stream_with("format = \"avro\""),
+                "`streams.reviews.format`: needs schemas from a registry: set `schema_registry.url`",
+            ),
+            (
+                with("[schema_registry]\nurl = \"registry:8081\""),
+                "`schema_registry.url`: must be `https://HOST:PORT/PATH` or `http://…`",
+            ),
+            (
+                with("[schema_registry]\nurl = \"http://me:secret@registry:8081\""),
+                "`schema_registry.url`: holds a user or a password: set `schema_registry.user` and `schema_registry.password`",
+            ),
+            (with("[schema_registry]\nuser = \"me\""), "`schema_registry.url`: is missing: the other settings need it"),
+            (
+                with("[schema_registry]\nurl = \"http://registry\"\npassword = \"secret\""),
+                "`schema_registry.user`: is missing: the password belongs to one",
+            ),
+            (
+                with("[schema_registry]\nurl = \"http://registry\"\nclient_certificate = \"me.pem\""),
+                "`schema_registry.client_key`: a client certificate and its key belong together: set both or neither",
+            ),
+            (
+                with("[schema_registry]\npassword = 5"),
+                "`schema_registry.password`: invalid type: expected a string; what was found is not shown",
+            ),
+            (with("[schema_registry]\ntimeout = \"0s\""), "`schema_registry.timeout`: must be longer than zero"),
             (stream_with("group = \" \""), "`streams.reviews.group`: must not be empty"),
             (stream_with("text_bytes_max = \"0B\""), "`streams.reviews.text_bytes_max`: must be larger than zero"),
             (stream_with("in_flight_bytes_max = 0"), "`streams.reviews.in_flight_bytes_max`: must be larger than zero"),

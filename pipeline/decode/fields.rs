@@ -124,14 +124,14 @@ impl<'a> Record<'a> {
             return Err(reject("identifier_too_long", message));
         }
         if identifier.contains('\0') {
-            let message = format!(
-                "the {field} at `{path}` holds a NUL character, which Postgres cannot store; {}",
-                if *path == FieldPath::Key {
-                    "a key written by a schema registry's serializer cannot be the id: take it from the value".into()
-                } else {
-                    remedy(field)
+            let remedy = match path {
+                FieldPath::Key => {
+                    "a key that a schema registry's serializer wrote cannot be used: take it from the value".into()
                 }
-            );
+                _ => remedy(field),
+            };
+            let message =
+                format!("the {field} at `{path}` holds a NUL character, which Postgres cannot store; {remedy}");
             return Err(reject("identifier_with_nul", message));
         }
         Ok(Some(identifier))

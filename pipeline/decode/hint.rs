@@ -15,6 +15,7 @@ pub fn likely_cause(bytes: &[u8]) -> &'static str {
         [b'O', b'b', b'j', 1, ..] => {
             "; it looks like an Avro file: write single records with a schema registry's serializer"
         }
+        [3, ..] if bytes.len() > 18 => "; it may be framed by the serializer of AWS Glue, which is not read",
         _ => "; correct what produces it",
     }
 }

@@ -4,17 +4,23 @@
 //! field; never a panic, and never a guess at a missing field. It knows no broker: a record is a key, a value and
 //! the name of its place.
 
+mod avro;
+mod convert;
 pub mod fields;
 mod framing;
 mod hint;
 mod json;
 pub mod mapping;
 pub mod proposal;
+mod protobuf;
+pub mod schema;
 mod text;
+mod varint;
 
 use std::fmt;
 
 use mapping::FieldMapping;
+use schema::{Schema, Schemas};
 use serde_json::Value;
 
 use crate::domain::{
@@ -55,11 +61,39 @@ impl fmt::Display for TopicPosition {
 }
 
 /// How the value of a record is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
+    #[default]
     Json,
     /// The value is the text itself.
     Text,
+    /// Avro, with its schema in a registry.
+    Avro,
+    /// Protocol Buffers, with its schema in a registry.
+    Protobuf,
+}
+
+impl fmt::Display for Format {
+    /// As the configuration writes it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Json => "json",
+            Self::Text => "text",
+            Self::Avro => "avro",
+            Self::Protobuf => "protobuf",
+        })
+    }
+}
+
+/// Why nothing comes of a record, or not yet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undecoded {
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// Nothing is known of the record until the registry answers: it waits, and is tried again.
+    #[error("the schema registry does not answer: {0}")]
+    SchemaUnavailable(String),
 }
 
 /// Reads the records of one stream.
@@ -70,15 +104,16 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Reads a record.
+    /// Reads a record. Blocks while a schema is read.
     ///
     /// # Errors
-    /// A [`Rejection`] that names the field and what stood there instead.
-    pub fn decode(&self, input: &Input<'_>) -> Result<Decoded, Rejection> {
+    /// A [`Rejection`] that names the field and what stood there instead, or that the schema is not known yet.
+    pub fn decode(&self, input: &Input<'_>, schemas: &dyn Schemas) -> Result<Decoded, Undecoded> {
         let Some(bytes) = input.value else {
-            return fields::deletion(&self.mapping, input).map(|id| Decoded::Deletion { id });
+            return Ok(fields::deletion(&self.mapping, input).map(|id| Decoded::Deletion { id })?);
         };
-        self.document(input, &self.format.value(bytes)?)
+        let value = self.format.value(bytes, schemas)?;
+        Ok(self.document(input, &value)?)
     }
 
     /// The same for a record whose value was read already.
@@ -91,14 +126,22 @@ impl Decoder {
 }
 
 impl Format {
-    /// Parses the value of a record.
+    /// Parses the value of a record. Blocks while a schema is read.
     ///
     /// # Errors
-    /// A [`Rejection`] where it is not of this format.
-    pub fn value(self, bytes: &[u8]) -> Result<Value, Rejection> {
+    /// A [`Rejection`] where it is not of this format, or that its schema is not known yet.
+    pub fn value(self, bytes: &[u8], schemas: &dyn Schemas) -> Result<Value, Undecoded> {
         match self {
-            Self::Json => json::value(bytes),
-            Self::Text => text::value(bytes),
+            Self::Json => Ok(json::value(bytes)?),
+            Self::Text => Ok(text::value(bytes)?),
+            Self::Avro => framing::value(bytes, schemas, |schema, data| match schema {
+                Schema::Avro(schema) => Some(schema.value(data)),
+                _ => None,
+            }),
+            Self::Protobuf => framing::value(bytes, schemas, |schema, data| match schema {
+                Schema::Protobuf(schema) => Some(schema.value(data)),
+                _ => None,
+            }),
         }
     }
 }
@@ -114,6 +157,8 @@ fn reject(reason: &'static str, message: impl Into<String>) -> Rejection {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use chrono::DateTime;
     use proptest::prelude::*;
 
@@ -123,6 +168,7 @@ mod tests {
             FieldPath,
             TimeUnit::{Microseconds, Milliseconds, Seconds},
         },
+        schema::{SchemaError, SchemaKind, SchemaSource},
         *,
     };
     use crate::domain::document::{Attributes, Document};
@@ -152,7 +198,32 @@ mod tests {
         key: Option<&[u8]>,
         value: Option<&[u8]>,
     ) -> Result<Decoded, Rejection> {
-        Decoder { format, mapping }.decode(&Input { key, value, position: &POSITION })
+        let input = Input { key, value, position: &POSITION };
+        match (Decoder { format, mapping }).decode(&input, &OneSchema) {
+            Ok(decoded) => Ok(decoded),
+            Err(Undecoded::Rejected(rejection)) => Err(rejection),
+            Err(Undecoded::SchemaUnavailable(problem)) => panic!("{problem}"),
+        }
+    }
+
+    /// A registry with an Avro schema under 1, a Protobuf schema under 2, a broken one under 3, and no more.
+    struct OneSchema;
+
+    impl Schemas for OneSchema {
+        fn schema(&self, id: u32) -> Result<Arc<Schema>, SchemaError> {
+            let source = |kind, text: &str| SchemaSource { kind, text: text.into(), references: Vec::new() };
+            let source = match id {
+                1 => source(
+                    SchemaKind::Avro,
+                    r#"{"type": "record", "name": "R", "fields": [{"name": "id", "type": "long"}, {"name": "title", "type": ["null", "string"]}]}"#,
+                ),
+                2 => source(SchemaKind::Protobuf, "syntax = \"proto3\"; message R { int64 id = 1; string title = 2; }"),
+                3 => return Err(SchemaError::Invalid("it is broken".into())),
+                9 => return Err(SchemaError::Unavailable("it is away".into())),
+                _ => return Err(SchemaError::Unknown("there is none".into())),
+            };
+            Ok(Arc::new(Schema::compile(&source).unwrap()))
+        }
     }
 
     fn decode_json(value: &str) -> Result<Decoded, Rejection> {
@@ -388,6 +459,52 @@ mod tests {
     }
 
     #[test]
+    fn framed_records_are_read_with_the_schema_whose_id_they_carry() {
+        let title = |format, value: &[u8]| text_of(decode(format, mapping(), None, Some(value)));
+        let (avro, protobuf) = (b"\0\0\0\0\x01\x22\x02\x02x", b"\0\0\0\0\x02\0\x08\x11\x12\x01x");
+        assert_eq!(title(Format::Avro, avro).as_deref(), Ok("x"));
+        assert_eq!(title(Format::Protobuf, protobuf).as_deref(), Ok("x"));
+        assert_eq!(title(Format::Avro, b"\0\0\0\0\x01\x22\0"), Err("text_missing"));
+        assert_eq!(title(Format::Avro, &avro[..7]), Err("avro_invalid"));
+        assert_eq!(title(Format::Protobuf, &protobuf[..10]), Err("protobuf_invalid"));
+        assert_eq!(title(Format::Avro, protobuf), Err("schema_format"));
+        assert_eq!(title(Format::Protobuf, avro), Err("schema_format"));
+        assert_eq!(title(Format::Avro, b"\0\0\0\0\x03"), Err("schema_invalid"));
+        assert_eq!(title(Format::Avro, b"\0\0\0\0\x04"), Err("schema_unknown"));
+        for (value, message) in [
+            (
+                &b"{\"id\": 1}"[..],
+                "the value begins with the byte 0x7b, not with the 0 of a schema registry's framing; if the values are JSON, set `format` of the stream to `json`",
+            ),
+            (
+                b"\x01\0\0\0\x01",
+                "the value begins with the byte 0x01, not with the 0 of a schema registry's framing; correct what produces it",
+            ),
+            (
+                b"\0\0",
+                "the value is cut off: 2 of the 5 bytes of a schema registry's framing are there; correct what produces it",
+            ),
+            (
+                b"",
+                "the value is not framed by a schema registry's serializer; it is empty: to delete a document, produce a record with a null value",
+            ),
+        ] {
+            let rejection = decode(Format::Avro, mapping(), None, Some(value)).unwrap_err();
+            assert_eq!((rejection.reason, rejection.message.as_str()), ("framing_invalid", message));
+        }
+    }
+
+    #[test]
+    fn a_registry_that_does_not_answer_is_no_rejection() {
+        let decoder = Decoder { format: Format::Avro, mapping: mapping() };
+        let input = Input { key: None, value: Some(b"\0\0\0\0\x09"), position: &POSITION };
+        let waiting = Err(Undecoded::SchemaUnavailable("it is away".into()));
+        assert_eq!(decoder.decode(&input, &OneSchema), waiting);
+        let without = decoder.decode(&input, &schema::NoSchemas).unwrap_err().to_string();
+        assert!(without.contains("`schema_registry.url`"), "{without}");
+    }
+
+    #[test]
     fn what_is_of_another_format_is_told_the_likely_cause() {
         let cases: [(&[u8], &str); 6] = [
             (b"\xff\xfe{\0}\0", "UTF-16"),
@@ -407,7 +524,13 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(key in prop::option::of(any::<Vec<u8>>()), value in any::<Vec<u8>>()) {
-            for format in [Format::Json, Format::Text] {
+            let framed = |id: u8| [&[0, 0, 0, 0, id], value.as_slice()].concat();
+            for (format, value) in [
+                (Format::Json, value.clone()),
+                (Format::Text, value.clone()),
+                (Format::Avro, framed(1)),
+                (Format::Protobuf, framed(2)),
+            ] {
                 let _ = decode(format, mapping(), key.as_deref(), Some(&value));
             }
         }

@@ -80,6 +80,9 @@ pub type Sample = (Option<Vec<u8>>, Value);
 
 /// Proposes a mapping for records like these. `is_language` says whether a word names a language.
 pub fn propose(samples: &[Sample], is_language: impl Fn(&str) -> bool) -> Proposal {
+    if !samples.is_empty() && samples.iter().all(|(_, value)| value.is_string()) {
+        return plain_text(samples);
+    }
     let fields = Fields::of(samples);
     let text = fields.best(&TEXT, |field| field.is_prose().then(|| field.words()));
     let title = text.as_ref().and_then(|text| {
@@ -112,6 +115,32 @@ pub fn propose(samples: &[Sample], is_language: impl Fn(&str) -> bool) -> Propos
         .map(|field| field.choice("")),
         id: id.map(|field| field.choice(", all different")),
     }
+}
+
+/// The mapping of records whose value is the text itself.
+fn plain_text(samples: &[Sample]) -> Proposal {
+    let texts: Vec<&Value> = samples.iter().map(|(_, value)| value).collect();
+    let whole = Field { path: "value".into(), name: "value".into(), values: texts, samples: samples.len() };
+    let position = || Choice { path: "position".into(), evidence: "not every record has a key of its own".into() };
+    Proposal {
+        id: Some(unique_key(samples).map_or_else(position, |key| key.choice(", all different"))),
+        text: vec![whole.choice(&format!(", {:.0} words on average", whole.words()))],
+        ..Proposal::default()
+    }
+}
+
+/// The key, where each record has one of its own.
+fn unique_key(samples: &[Sample]) -> Option<Field<'_>> {
+    let keys: Vec<&str> =
+        samples.iter().map(|(key, _)| std::str::from_utf8(key.as_deref()?).ok()).collect::<Option<_>>()?;
+    let is_id = |key: &&str| !key.trim().is_empty() && !key.contains('\0') && key.len() <= fields::IDENTIFIER_BYTES_MAX;
+    let are_unique = keys.len() > 1 && keys.iter().collect::<BTreeSet<_>>().len() == keys.len();
+    (are_unique && keys.iter().all(is_id)).then(|| Field {
+        path: "key".into(),
+        name: "key".into(),
+        values: Vec::new(),
+        samples: samples.len(),
+    })
 }
 
 /// All values that stand at one path.
@@ -165,14 +194,8 @@ impl<'a> Fields<'a> {
 
     /// The key, where it is as good as any field: deletions need it. Else a field whose values are all different.
     fn id(&self, samples: &'a [Sample]) -> Option<Field<'a>> {
-        let keys: Option<Vec<&str>> =
-            samples.iter().map(|(key, _)| std::str::from_utf8(key.as_deref()?).ok()).collect();
-        let unique_keys = keys.filter(|keys| {
-            keys.iter().all(|key| !key.trim().is_empty() && key.len() <= fields::IDENTIFIER_BYTES_MAX)
-                && keys.iter().collect::<BTreeSet<_>>().len() == keys.len()
-        });
-        if unique_keys.is_some_and(|keys| keys.len() > 1) {
-            return Some(Field { path: "key".into(), name: "key".into(), values: Vec::new(), samples: samples.len() });
+        if let Some(key) = unique_key(samples) {
+            return Some(key);
         }
         let is_unique = |field: &Field<'_>| {
             field.is_identifier() && field.values.len() == samples.len() && field.distinct() == samples.len()
@@ -384,5 +407,14 @@ mod tests {
     fn nothing_comes_of_nothing() {
         assert_eq!(proposal(Vec::new()), Proposal::default());
         assert_eq!(proposal(vec![json!(5), json!("text"), json!([1])]), Proposal::default());
+    }
+
+    #[test]
+    fn plain_texts_take_their_key_or_their_place_as_id() {
+        let sample = |key: &str| (Some(key.as_bytes().to_vec()), json!("A fine kettle."));
+        let keyed = propose(&[sample("a"), sample("b")], |_| false);
+        assert_eq!((path(keyed.id.as_ref()), path(keyed.text.first())), (Some("key"), Some("value")));
+        assert_eq!(keyed.text[0].evidence, "2 of 2 records, 3 words on average");
+        assert_eq!(path(propose(&[sample("a"), sample("a")], |_| false).id.as_ref()), Some("position"));
     }
 }

@@ -10,6 +10,7 @@ use std::{
 
 use super::intake::{self, IntakeConfig, Prepared};
 use crate::{
+    decode::Undecoded,
     domain::{
         agreement::{AgreementTable, Rated, agreement, score},
         document::{Attributes, Outcome},
@@ -120,7 +121,11 @@ impl DryRun {
         Self { config, summary, next: 0, in_flight: 0, in_flight_max: in_flight_max.max(1), answers: mpsc::channel() }
     }
 
-    /// Takes a record on; `place` is where it stands, for people, and `position` as in [`intake::prepare`]. Blocks while too many are in flight.
+    /// Takes a record on; `place` is where it stands, for people, and `position` as in [`intake::prepare`]. Blocks while
+    /// too many are in flight.
+    ///
+    /// # Errors
+    /// Where the record's schema cannot be read, and so nothing is known of it.
     pub fn submit(
         &mut self,
         engine: &Engine,
@@ -128,8 +133,12 @@ impl DryRun {
         key: Option<&[u8]>,
         content: &Content,
         position: &dyn Display,
-    ) {
-        let prepared = intake::prepare(&self.config, key, content, position);
+    ) -> Result<(), Undecoded> {
+        let prepared = match intake::prepare(&self.config, key, content, position) {
+            Ok(prepared) => Ok(prepared),
+            Err(Undecoded::Rejected(rejection)) => Err(rejection),
+            Err(unavailable @ Undecoded::SchemaUnavailable(_)) => return Err(unavailable),
+        };
         while self.in_flight >= self.in_flight_max {
             self.take();
         }
@@ -146,6 +155,7 @@ impl DryRun {
         intake::infer(&self.config, engine, prepared, move |outcome| {
             let _ = answers.send(Answer { number, place, text, outcome });
         });
+        Ok(())
     }
 
     /// Records whose outcome is known.

@@ -3,7 +3,7 @@
 //! Guarantee: every record it was given under a held lease ends as one `Finished` event: labelled, deleted
 //! or rejected. It never blocks the poll loop: its queue has room for all that may be in flight.
 
-use std::{fmt::Display, sync::Arc};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use crossbeam_channel::{Receiver, Sender};
@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::Event;
 use crate::{
-    decode::{Decoded, Decoder, Input, TopicPosition},
+    decode::{Decoded, Decoder, Input, TopicPosition, Undecoded, schema::Schemas},
     domain::{
         document::{Document, Finished, Outcome, SourceRecord, is_storable},
         label::Label,
@@ -22,16 +22,23 @@ use crate::{
         job::{JobInput, ModelIndex},
     },
     model::folder::Model,
+    retry,
     source::{Content, Lease, Record, Sink},
     telemetry::metrics as names,
     text::language,
 };
 
+/// The pauses between attempts to read a schema. The shortest keeps a registry that restarts from costing much; the longest
+/// is what a stop of the process may wait for, and how late the end of a lease is noticed.
+const SCHEMA_RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
 /// What a stream does with its records.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct IntakeConfig {
     pub stream: Arc<str>,
     pub decoder: Decoder,
+    /// Where the schemas of records come from that carry the id of one.
+    pub schemas: Arc<dyn Schemas>,
     /// Texts in a language that a model was not trained for are rejected.
     pub rejects_other_languages: bool,
     /// The longest text, in bytes.
@@ -80,13 +87,7 @@ impl Sink for Intake {
 /// would otherwise steal time from the engine's.
 pub fn work(config: &Arc<IntakeConfig>, queue: &Receiver<Record>, engine: &Engine, events: &mpsc::Sender<Event>) {
     for record in queue {
-        if !record.lease.is_held() {
-            continue;
-        }
-        let prepared = match &record.place {
-            Some(place) => prepare(config, record.key.as_deref(), &record.content, place),
-            None => prepare(config, record.key.as_deref(), &record.content, &position_of(&record)),
-        };
+        let Some(prepared) = prepare_held(config, &record) else { continue };
         let ticket = Ticket::of(record, config, events);
         infer(config, engine, prepared, move |outcome| ticket.finish(outcome));
     }
@@ -95,6 +96,27 @@ pub fn work(config: &Arc<IntakeConfig>, queue: &Receiver<Record>, engine: &Engin
 /// Where the record stood when it was first read: in its topic, also where it is replayed.
 fn position_of(record: &Record) -> TopicPosition {
     TopicPosition { partition: record.version.partition, offset: record.version.offset }
+}
+
+/// Decodes and tokenizes a record, and waits while its schema cannot be read: nothing is lost meanwhile. `None` where its
+/// lease is over.
+fn prepare_held(config: &IntakeConfig, record: &Record) -> Option<Result<Prepared, Rejection>> {
+    let in_topic = position_of(record);
+    let position: &dyn Display = record.place.as_ref().map_or(&in_topic, |place| place);
+    let mut delays = retry::delays(SCHEMA_RETRY_DELAYS.0, SCHEMA_RETRY_DELAYS.1);
+    while record.lease.is_held() {
+        match prepare(config, record.key.as_deref(), &record.content, position) {
+            Ok(prepared) => return Some(Ok(prepared)),
+            Err(Undecoded::Rejected(rejection)) => return Some(Err(rejection)),
+            Err(Undecoded::SchemaUnavailable(problem)) => {
+                let delay = delays.next().unwrap_or(SCHEMA_RETRY_DELAYS.1);
+                metrics::counter!(names::SCHEMA_RETRIES, "stream" => config.stream.to_string()).increment(1);
+                tracing::warn!(place = %record.lease.claim.key, offset = record.offset, problem, retry_in_ms = delay.as_millis(), "the schema registry does not answer; the partition waits");
+                std::thread::sleep(delay);
+            }
+        }
+    }
+    None
 }
 
 /// A record on its way to the engine, where it goes there.
@@ -106,15 +128,17 @@ pub enum Prepared {
 /// Decodes and tokenizes a record. `position` is where it stands, unique in its stream and the same whenever it is read.
 ///
 /// # Errors
-/// A [`Rejection`] where it cannot be labelled.
+/// A [`Rejection`] where it cannot be labelled, or that its schema is not known yet.
 pub fn prepare(
     config: &IntakeConfig,
     key: Option<&[u8]>,
     content: &Content,
     position: &dyn Display,
-) -> Result<Prepared, Rejection> {
+) -> Result<Prepared, Undecoded> {
     let decoded = match content {
-        Content::Encoded(value) => config.decoder.decode(&Input { key, value: value.as_deref(), position })?,
+        Content::Encoded(value) => {
+            config.decoder.decode(&Input { key, value: value.as_deref(), position }, &*config.schemas)?
+        }
         Content::Decoded { fields, .. } => {
             let fields = fields.as_ref().map_err(Clone::clone)?;
             config.decoder.document(&Input { key, value: None, position }, fields)?

@@ -15,6 +15,7 @@ pub const DOCUMENT_LANGUAGES: &str = "albertine_document_languages_total";
 pub const DOCUMENTS_STORED: &str = "albertine_documents_stored_total";
 pub const DOCUMENTS_DELETED: &str = "albertine_documents_deleted_total";
 pub const REJECTIONS: &str = "albertine_rejections_total";
+pub const SCHEMA_RETRIES: &str = "albertine_schema_retries_total";
 pub const STORE_RETRIES: &str = "albertine_store_retries_total";
 pub const STORE_BATCH_SECONDS: &str = "albertine_store_batch_seconds";
 pub const STORE_BATCH_DOCUMENTS: &str = "albertine_store_batch_documents";
@@ -78,6 +79,7 @@ fn describe() {
     describe_counter!(DOCUMENTS_STORED, "Documents whose labels are committed in Postgres, by stream.");
     describe_counter!(DOCUMENTS_DELETED, "Deletions committed in Postgres, by stream.");
     describe_counter!(REJECTIONS, "Records rejected, by stream, stage and reason.");
+    describe_counter!(SCHEMA_RETRIES, "Attempts to read a schema that the registry did not answer, by stream.");
     describe_counter!(STORE_RETRIES, "Batches sent again after Postgres failed or did not answer, by stream.");
     describe_histogram!(STORE_BATCH_SECONDS, Unit::Seconds, "Time to commit a batch, retries included, by stream.");
     describe_histogram!(STORE_BATCH_DOCUMENTS, Unit::Count, "Records of a committed batch, by stream.");

@@ -32,8 +32,10 @@ pub use self::{
 };
 use crate::{
     config::resolved::{Config, StreamConfig},
+    decode::schema::{NoSchemas, Schemas},
     engine::{Engine, job::ModelIndex, session::OnnxRuntime},
     model::folder::Model,
+    registry::Registry,
     storage::{postgres::Postgres, retention},
     telemetry,
 };
@@ -106,6 +108,17 @@ pub fn load_runtime(config: &Config) -> anyhow::Result<OnnxRuntime> {
     Ok(OnnxRuntime::load(library)?)
 }
 
+/// Where the schemas of records come from.
+///
+/// # Errors
+/// Where a file that the registry's client needs cannot be read.
+pub fn schemas(config: &Config) -> anyhow::Result<Arc<dyn Schemas>> {
+    Ok(match &config.schema_registry {
+        Some(registry) => Arc::new(Registry::new(registry)?),
+        None => Arc::new(NoSchemas),
+    })
+}
+
 /// Runs all streams on their topics until `shutdown` resolves or one of them fails.
 ///
 /// # Errors
@@ -126,6 +139,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
 pub struct Pipeline<'a> {
     config: &'a Config,
     store: Postgres,
+    schemas: Arc<dyn Schemas>,
     host: ModelHost,
     running: Vec<RunningStream>,
     ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
@@ -144,11 +158,13 @@ impl<'a> Pipeline<'a> {
         let store = Postgres::connect(&config.postgres).await?;
         store.check_migrated(&config.postgres.schema).await?;
         store.maintain_partitions(config.rejections_retention).await?;
+        let schemas = schemas(config)?;
         let host = ModelHost::start(config, streams.into_iter().flat_map(|stream| &stream.models))?;
         let mut maintenance = JoinSet::new();
         maintenance.spawn(maintain(store.clone(), config.rejections_retention));
         maintenance.spawn(fold(store.clone()));
-        Ok(Self { config, store, host, running: Vec::new(), ended: mpsc::channel(ENDED_QUEUE), maintenance })
+        let (running, ended) = (Vec::new(), mpsc::channel(ENDED_QUEUE));
+        Ok(Self { config, store, schemas, host, running, ended, maintenance })
     }
 
     pub fn store(&self) -> &Postgres {
@@ -177,10 +193,11 @@ impl<'a> Pipeline<'a> {
         let registered: Vec<&Model> = models.iter().map(|(_, model)| &**model).collect();
         self.store.register_models(&stream.name, &registered).await?;
         let blocking = self.blocking_store(stream, &feed.topic);
+        let intake = intake_config(stream, models, &self.schemas);
         let parts =
             stream::Parts { config: self.config, store: blocking, engine: &self.host.engine, ended: &self.ended.0 };
         tracing::info!(stream = %stream.name, topic = %feed.topic, "running");
-        self.running.push(RunningStream::start(&parts, stream, models, feed)?);
+        self.running.push(RunningStream::start(&parts, stream, intake, feed)?);
         Ok(())
     }
 

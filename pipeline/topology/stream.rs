@@ -14,7 +14,7 @@ use crate::{
         file::OtherLanguages,
         resolved::{Config, LiveConfig, StreamConfig},
     },
-    decode::Decoder,
+    decode::{Decoder, schema::Schemas},
     domain::rejection::RejectionLimits,
     engine::{Engine, job::ModelIndex},
     model::folder::Model,
@@ -101,7 +101,7 @@ impl RunningStream {
     pub(super) fn start(
         parts: &Parts<'_>,
         stream: &StreamConfig,
-        models: Vec<(ModelIndex, Arc<Model>)>,
+        intake_config: IntakeConfig,
         feed: Feed,
     ) -> anyhow::Result<Self> {
         let Feed { topic, publishes, replayed, decoder, read } = feed;
@@ -113,7 +113,7 @@ impl RunningStream {
             batch_documents_max: stream.batch_documents_max,
             // One connection stays free for claims and for reading checkpoints.
             batches_max: (config.postgres.connections_max as usize).saturating_sub(1).max(1),
-            live: live.map(|live| live_format(live, &models)),
+            live: live.map(|live| live_format(live, &intake_config.models)),
             keep_records: stream.rejections.keep_records,
             // Whoever replays dead letters expects some of them to be rejected again.
             limits: if replayed.is_some() { RejectionLimits::NONE } else { stream.rejections.limits },
@@ -130,7 +130,6 @@ impl RunningStream {
 
         // The source keeps at most this many in flight a stream, and one more for each poll it is late.
         let (intake, records) = Intake::new(events.clone(), stream.in_flight_documents_max * 2);
-        let intake_config = intake_config(stream, models);
         let intake_config = Arc::new(IntakeConfig {
             keeps_records: keeps_records(stream, live),
             decoder: decoder.unwrap_or_else(|| intake_config.decoder.clone()),
@@ -199,10 +198,15 @@ async fn commit<S: LabelStore>(committer: Committer<S>, (sender, mut ended): (mp
 }
 
 /// What a stream does with its records.
-pub fn intake_config(stream: &StreamConfig, models: Vec<(ModelIndex, Arc<Model>)>) -> IntakeConfig {
+pub fn intake_config(
+    stream: &StreamConfig,
+    models: Vec<(ModelIndex, Arc<Model>)>,
+    schemas: &Arc<dyn Schemas>,
+) -> IntakeConfig {
     IntakeConfig {
         stream: stream.name.clone(),
         decoder: stream.decoder.clone(),
+        schemas: Arc::clone(schemas),
         rejects_other_languages: stream.other_languages == OtherLanguages::Reject,
         text_bytes_max: stream.text_bytes_max,
         models,

@@ -8,6 +8,7 @@ pub mod database;
 pub mod files;
 pub mod pipeline;
 pub mod proxy;
+pub mod registry;
 pub mod subscriber;
 
 use std::{

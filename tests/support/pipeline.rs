@@ -81,13 +81,12 @@ impl Stream {
 
     /// Starts `albertine` with these arguments.
     pub fn start_command(&self, options: &Options, arguments: &[&str]) -> Process {
-        let port = free_port();
         let mut command = self.command(options);
-        command.args(arguments).env("ALBERTINE_METRICS__LISTEN", format!("127.0.0.1:{port}"));
+        command.args(arguments);
         if !options.failpoints.is_empty() {
             command.env("FAILPOINTS", &options.failpoints);
         }
-        Process::spawn(command, port)
+        Process::start(command)
     }
 
     /// Starts `albertine run`; it has claimed a partition when this returns.
@@ -207,7 +206,10 @@ pub struct Process {
 }
 
 impl Process {
-    fn spawn(mut command: Command, port: u16) -> Self {
+    /// Starts the command, with a port for its metrics.
+    pub fn start(mut command: Command) -> Self {
+        let port = free_port();
+        command.env("ALBERTINE_METRICS__LISTEN", format!("127.0.0.1:{port}"));
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (lines, stderr) = (Arc::clone(&log), child.stderr.take().unwrap());

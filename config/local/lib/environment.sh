@@ -28,6 +28,7 @@ write_environment() {
     echo '# Written by config/local/services; to be sourced. It holds the password of the local database.'
     export_line KAFKA_BOOTSTRAP_SERVERS "$(kafka_address)"
     export_line DATABASE_URL "$postgres"
+    if is_external SCHEMA_REGISTRY_URL || registry_alive; then export_line SCHEMA_REGISTRY_URL "$(registry_url)"; fi
     export_line ORT_DYLIB_PATH "$(package_folder onnxruntime)/libonnxruntime.so"
     if [[ -n "$postgres" ]]; then
       echo '# so that plain psql opens that database'

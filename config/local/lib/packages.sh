@@ -115,6 +115,7 @@ unpack() {
         cp "$(download_path "$url")" "$2/"
       done < <(lock_lines kafka)
       ;;
+    registry) tar -xzf "$file" -C "$2" --no-same-owner ;;
     texts)
       # An archive in the archive holds them.
       tar -xzf "$file" -C "$2" --strip-components=1 --no-same-owner

@@ -203,7 +203,8 @@ fn dry_run(
     args: &StartArgs,
 ) -> anyhow::Result<()> {
     let host = ModelHost::start(config, &stream.models)?;
-    let intake = IntakeConfig { decoder, ..topology::intake_config(stream, host.of(stream)) };
+    let intake =
+        IntakeConfig { decoder, ..topology::intake_config(stream, host.of(stream), &topology::schemas(config)?) };
     let mut dry_run = DryRun::new(Arc::new(intake), stream.in_flight_documents_max);
     let mut failures = Vec::new();
     for part in parts {
@@ -219,7 +220,7 @@ fn dry_run(
                 Err(error) if !error.is_one_record() => failures.push(error.to_string()),
                 record => {
                     let (place, key, content) = backfill::content_of(job, &part.file, record);
-                    dry_run.submit(&host.engine, place.clone(), key.as_deref(), &content, &place);
+                    dry_run.submit(&host.engine, place.clone(), key.as_deref(), &content, &place)?;
                 }
             }
         }

@@ -1,0 +1,4 @@
+//! Records of every format through the whole pipeline: good ones, bad ones, and those of the example configurations.
+
+mod examples;
+mod registry;
