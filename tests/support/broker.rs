@@ -12,6 +12,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer},
+    message::{Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer},
 };
 use serde_json::{Value, json};
@@ -31,6 +32,16 @@ impl Topic {
     pub fn new(prefix: &str, partitions: i32) -> Self {
         let topic = Self::unmade(prefix);
         block_on(ensure_topic(&client(), &topic, partitions)).unwrap();
+        topic
+    }
+
+    /// The same with settings of its own.
+    pub fn with_settings(prefix: &str, partitions: i32, settings: &[(&str, &str)]) -> Self {
+        let topic = Self::unmade(prefix);
+        let new = NewTopic::new(&topic, partitions, TopicReplication::Fixed(1));
+        let new = settings.iter().fold(new, |new, (key, value)| new.set(key, value));
+        let made = block_on(admin().create_topics([&new], &request_options())).unwrap();
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
         topic
     }
 
@@ -166,6 +177,34 @@ pub fn produce_at(topic: &str, partition: i32, time: DateTime<Utc>, key: Option<
     record.key = key;
     record.payload = value;
     producer.send(record).map_err(|(error, _)| error).unwrap();
+    producer.flush(FLUSH_TIMEOUT).unwrap();
+}
+
+/// A record with everything that one can have.
+#[derive(Default)]
+pub struct OddRecord {
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(&'static str, Option<Vec<u8>>)>,
+    pub timestamp_ms: Option<i64>,
+}
+
+/// A producer of records up to 32 MiB, compressed so.
+pub fn odd_producer(compression: &str) -> BaseProducer {
+    config().set("message.max.bytes", "33554432").set("compression.type", compression).create().unwrap()
+}
+
+/// Puts one record on partition 0, and waits for its acknowledgement, so that its place is known.
+pub fn produce_odd(producer: &BaseProducer, topic: &str, record: &OddRecord) {
+    let headers = record
+        .headers
+        .iter()
+        .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value: value.as_deref() }));
+    let mut odd = BaseRecord::<[u8], [u8]>::to(topic).partition(0).headers(headers);
+    odd.key = record.key.as_deref();
+    odd.payload = record.value.as_deref();
+    odd.timestamp = record.timestamp_ms;
+    producer.send(odd).map_err(|(error, _)| error).unwrap();
     producer.flush(FLUSH_TIMEOUT).unwrap();
 }
 
