@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use super::{GlobalOptions, runtime};
-use crate::storage::postgres::{MIGRATIONS, Postgres, quoted};
+use crate::storage::{postgres::Postgres, script};
 
 #[derive(Debug, clap::Args)]
 pub struct DatabaseArgs {
@@ -14,19 +14,28 @@ pub struct DatabaseArgs {
 #[derive(Debug, clap::Subcommand)]
 enum DatabaseCommand {
     /// Create the schema, or bring it to this program's state; done twice it changes nothing
+    #[command(after_help = "\
+Where the program's role may not change the schema, an administrator runs the script, now and at each upgrade; it skips
+what was run before, and needs no connection to be printed:
+  albertine database migrate --print-sql --grant-to albertine > migrations.sql
+  psql --set ON_ERROR_STOP=1 --file migrations.sql")]
     Migrate {
         /// Print the statements for a database administrator instead of running them
         #[arg(long, env = "ALBERTINE_DATABASE_MIGRATE_PRINT_SQL")]
         print_sql: bool,
+        /// With the grants that the program needs as this role
+        #[arg(long, env = "ALBERTINE_DATABASE_MIGRATE_GRANT_TO", value_name = "ROLE", requires = "print_sql")]
+        grant_to: Option<String>,
     },
 }
 
 pub fn run(global: &GlobalOptions, args: &DatabaseArgs) -> anyhow::Result<()> {
     let config = global.load_config()?;
-    let DatabaseCommand::Migrate { print_sql } = args.command;
+    let DatabaseCommand::Migrate { print_sql, grant_to } = &args.command;
     let schema = &config.postgres.schema;
-    if print_sql {
-        return print_migrations(schema);
+    if *print_sql {
+        write!(std::io::stdout(), "{}", script::migrations(schema, grant_to.as_deref()))?;
+        return Ok(());
     }
     runtime()?.block_on(async {
         let store = Postgres::connect(&config.postgres).await?;
@@ -35,32 +44,4 @@ pub fn run(global: &GlobalOptions, args: &DatabaseArgs) -> anyhow::Result<()> {
         writeln!(std::io::stdout(), "schema `{schema}` is up to date")?;
         Ok(())
     })
-}
-
-/// The table in which sqlx notes what was migrated: without it the program would take the schema for an
-/// empty one.
-const BOOKKEEPING: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
-    version bigint PRIMARY KEY,
-    description text NOT NULL,
-    installed_on timestamptz NOT NULL DEFAULT now(),
-    success boolean NOT NULL,
-    checksum bytea NOT NULL,
-    execution_time bigint NOT NULL
-);";
-
-fn print_migrations(schema: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "CREATE SCHEMA IF NOT EXISTS {};\nSET search_path TO {};", quoted(schema), quoted(schema))?;
-    writeln!(out, "{BOOKKEEPING}")?;
-    for migration in MIGRATIONS.iter() {
-        writeln!(out, "\n-- migration {}: {}\n{}", migration.version, migration.description, migration.sql.as_str())?;
-        writeln!(
-            out,
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES ({}, '{}', true, '\\x{}', 0);",
-            migration.version,
-            migration.description.replace('\'', "''"),
-            hex::encode(&*migration.checksum),
-        )?;
-    }
-    Ok(())
 }

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     decode::{self, mapping::TimeUnit},
     publish::kafka::topics::Cleanup,
+    storage::postgres::SessionSettings,
 };
 
 /// Prefix of the environment variables that set keys of the file.
@@ -80,6 +81,7 @@ impl Default for Kafka {
 pub struct Postgres {
     pub url: SecretString,
     pub schema: String,
+    pub session_settings: SessionSettings,
     pub connections_max: NonZeroU32,
     #[serde(with = "humantime_serde")]
     pub statement_timeout: Duration,
@@ -96,6 +98,7 @@ impl Default for Postgres {
         Self {
             url: "postgres://127.0.0.1/albertine".into(),
             schema: "albertine".into(),
+            session_settings: SessionSettings::Connection,
             connections_max: NonZeroU32::MIN.saturating_add(7),
             statement_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),

@@ -215,6 +215,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
         postgres: PostgresConfig {
             url,
             schema: file.postgres.schema,
+            session_settings: file.postgres.session_settings,
             connections_max: file.postgres.connections_max.get(),
             statement_timeout: file.postgres.statement_timeout,
             connect_timeout: file.postgres.connect_timeout,
@@ -803,6 +804,10 @@ mod tests {
             (
                 stream_with("start = \"yesterday\""),
                 "`streams.reviews.start`: `yesterday` must be `earliest`, `latest` or a time such as `2026-01-31T00:00:00Z`",
+            ),
+            (
+                VALID.replace("[models.sentiment]", "[postgres]\nsession_settings = \"pooler\"\n[models.sentiment]"),
+                "`postgres.session_settings`: unknown variant: found `pooler`, expected ``connection` or `role``",
             ),
             (
                 stream_with("other_languages = \"drop\""),

@@ -7,7 +7,10 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 
-use super::client::{ClientLog, client_config};
+use super::{
+    client::{ClientLog, client_config, create},
+    topic_id::{TopicIdError, topic_rights},
+};
 use crate::config::secret::ClientSettings;
 
 /// Deadline of one request.
@@ -20,6 +23,8 @@ pub enum AdminError {
     Broker { action: String, source: KafkaError },
     #[error("cannot {action}: the broker answered `{code}`{remedy}")]
     Refused { action: String, code: RDKafkaErrorCode, remedy: &'static str },
+    #[error(transparent)]
+    Asking(#[from] TopicIdError),
 }
 
 /// Whether a topic had to be made.
@@ -36,7 +41,7 @@ pub struct TopicShape<'a> {
     /// -1: the broker's default.
     pub replication: i32,
     /// Kafka's settings of topics, by its names.
-    pub settings: &'a [(&'a str, &'a str)],
+    pub settings: &'a [(&'a str, String)],
 }
 
 /// Makes a topic with the broker's defaults unless it is there.
@@ -56,19 +61,36 @@ pub async fn ensure_topic_as(
     topic: &str,
     shape: &TopicShape<'_>,
 ) -> Result<Creation, AdminError> {
+    create_topic(client, topic, shape, &options()).await
+}
+
+/// Whether this user may make a topic of this shape, and the cluster could; nothing is made.
+///
+/// # Errors
+/// [`AdminError`] where the broker would refuse or does not answer.
+pub async fn check_creation(client: &ClientSettings, topic: &str, shape: &TopicShape<'_>) -> Result<(), AdminError> {
+    create_topic(client, topic, shape, &options().validate_only(true)).await.map(drop)
+}
+
+async fn create_topic(
+    client: &ClientSettings,
+    topic: &str,
+    shape: &TopicShape<'_>,
+    options: &AdminOptions,
+) -> Result<Creation, AdminError> {
     let action = || format!("create topic `{topic}` with {} partition(s)", shape.partitions);
     let mut new = NewTopic::new(topic, shape.partitions, TopicReplication::Fixed(shape.replication));
     for (name, value) in shape.settings {
         new = new.set(name, value);
     }
     let results = admin(client)?
-        .create_topics([&new], &options())
+        .create_topics([&new], options)
         .await
         .map_err(|source| AdminError::Broker { action: action(), source })?;
     match results.into_iter().next() {
         None | Some(Ok(_)) => Ok(Creation::Created),
         Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(Creation::Existed),
-        Some(Err((_, code))) => Err(AdminError::Refused { action: action(), code, remedy: remedy(code) }),
+        Some(Err((_, code))) => Err(AdminError::Refused { action: action(), code, remedy: remedy(code, CREATE) }),
     }
 }
 
@@ -80,28 +102,36 @@ pub async fn is_compacted(client: &ClientSettings, topic: &str) -> Result<bool, 
     Ok(topic_setting(client, topic, "cleanup.policy").await?.is_some_and(|policy| policy.contains("compact")))
 }
 
-/// A setting of a topic, by Kafka's name.
+/// A setting of a topic, by Kafka's name; `None` where there is no such topic.
 ///
 /// # Errors
 /// [`AdminError`] where the broker refuses or does not answer.
 pub async fn topic_setting(client: &ClientSettings, topic: &str, name: &str) -> Result<Option<String>, AdminError> {
     let action = || format!("read the settings of topic `{topic}`");
-    let results = admin(client)?
+    let admin = admin(client)?;
+    let results = admin
         .describe_configs([&ResourceSpecifier::Topic(topic)], &options())
         .await
         .map_err(|source| AdminError::Broker { action: action(), source })?;
-    match results.into_iter().next() {
-        Some(Ok(resource)) => Ok(resource.get(name).and_then(|entry| entry.value.clone())),
-        Some(Err(code)) => Err(AdminError::Refused { action: action(), code, remedy: remedy(code) }),
-        None => Ok(None),
+    let resource = results.into_iter().find_map(Result::ok);
+    if let Some(value) = resource.and_then(|resource| resource.get(name)?.value.clone()) {
+        return Ok(Some(value));
     }
+    // `rdkafka` leaves out why there are no settings: there is no such topic, or this user may not see them.
+    if tokio::task::block_in_place(|| topic_rights(admin.inner(), topic, REQUEST_TIMEOUT))?.is_none() {
+        return Ok(None);
+    }
+    let code = RDKafkaErrorCode::TopicAuthorizationFailed;
+    Err(AdminError::Refused { action: action(), code, remedy: remedy(code, DESCRIBE) })
 }
 
-fn remedy(code: RDKafkaErrorCode) -> &'static str {
+const CREATE: &str = "; grant Create on the topic (or the cluster) to this user, or let an administrator create it";
+const DESCRIBE: &str = "; grant Describe and DescribeConfigs on the topic to this user";
+
+/// `grant` is what the user needs for what was asked.
+fn remedy(code: RDKafkaErrorCode, grant: &'static str) -> &'static str {
     match code {
-        RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => {
-            "; grant Create on the topic (or the cluster) and DescribeConfigs to this user, or let an administrator do it"
-        }
+        RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::ClusterAuthorizationFailed => grant,
         RDKafkaErrorCode::InvalidReplicationFactor => {
             "; the cluster has fewer brokers than its default replication factor"
         }
@@ -110,8 +140,7 @@ fn remedy(code: RDKafkaErrorCode) -> &'static str {
 }
 
 fn admin(client: &ClientSettings) -> Result<AdminClient<ClientLog>, AdminError> {
-    client_config(client, &[])
-        .create_with_context(ClientLog::default())
+    create(&client_config(client, &[]), ClientLog::default())
         .map_err(|source| AdminError::Broker { action: "create the admin client".into(), source })
 }
 

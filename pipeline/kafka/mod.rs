@@ -4,7 +4,11 @@
 //! The pipeline itself reads through [`crate::source::kafka`].
 
 pub mod admin;
+mod certificate;
 pub mod client;
+pub mod connection;
+pub mod diagnosis;
+pub mod grants;
 pub mod offsets;
 pub mod peek;
 pub mod produce;

@@ -10,7 +10,7 @@ use rdkafka::{
 };
 
 use super::{
-    client::{ClientLog, client_config},
+    client::{ClientLog, client_config, create},
     subscribe::offsets_at,
     topic_id::{TopicIdError, topic_id},
 };
@@ -43,8 +43,7 @@ impl TopicOffsets {
     pub fn new(client: &ClientSettings, topic: &str) -> Result<Self, OffsetsError> {
         let mut settings = client_config(client, &[]);
         settings.set("isolation.level", "read_committed").set("allow.auto.create.topics", "false");
-        let consumer = settings
-            .create_with_context(ClientLog::default())
+        let consumer = create(&settings, ClientLog::default())
             .map_err(|source| OffsetsError::Broker { topic: topic.to_owned(), source })?;
         Ok(Self { topic: topic.to_owned(), consumer })
     }

@@ -16,7 +16,7 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
 };
 
-use super::client::{ClientLog, client_config};
+use super::client::{ClientLog, client_config, create};
 use crate::config::secret::ClientSettings;
 
 /// How long to wait for room in the client's queue before looking again.
@@ -71,7 +71,7 @@ struct DeliveryCount {
 
 impl ClientContext for DeliveryCount {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        ClientLog::line(level, facility, message);
+        self.log.line(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -102,8 +102,7 @@ impl RecordProducer {
         let mut settings = client_config(client, &[("linger.ms", "5"), ("compression.type", "zstd")]);
         settings.set("enable.idempotence", "true").set("acks", "all");
         let counts = Arc::new(Counts::default());
-        let producer =
-            settings.create_with_context(DeliveryCount { counts: Arc::clone(&counts), log: ClientLog::default() })?;
+        let producer = create(&settings, DeliveryCount { counts: Arc::clone(&counts), log: ClientLog::default() })?;
         Ok(Self { producer, counts, topic: topic.to_owned() })
     }
 

@@ -15,10 +15,13 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Headers as _},
-    metadata::{MetadataPartition, MetadataTopic},
+    metadata::{Metadata, MetadataPartition, MetadataTopic},
 };
 
-use super::client::{ClientLog, client_config};
+use super::{
+    client::{ClientLog, client_config, create},
+    connection::{ConnectionError, topic_metadata},
+};
 use crate::{
     config::secret::ClientSettings,
     domain::live::{HeaderValue, Headers},
@@ -96,10 +99,8 @@ pub enum Next {
 pub enum SubscribeError {
     #[error("topic `{topic}` does not exist")]
     Missing { topic: String },
-    #[error(
-        "cannot read topic `{topic}`: the brokers at `{servers}` do not answer: {source}; start them, or correct `kafka.bootstrap_servers`, `KAFKA_BOOTSTRAP_SERVERS` or `kafka.client`"
-    )]
-    Unreachable { topic: String, servers: String, source: Box<KafkaError> },
+    #[error("cannot read topic `{topic}`: cannot ask the brokers at `{servers}`: {source}")]
+    Unreachable { topic: String, servers: String, source: Box<ConnectionError> },
     #[error("cannot read topic `{topic}`: {source}{}", remedy(source))]
     Broker { topic: String, source: Box<KafkaError> },
 }
@@ -107,7 +108,6 @@ pub enum SubscribeError {
 fn remedy(error: &KafkaError) -> &'static str {
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::TopicAuthorizationFailed) => "; grant Read and Describe on the topic to this user",
-        Some(RDKafkaErrorCode::GroupAuthorizationFailed) => "; grant Read on the stream's group to this user",
         _ => "",
     }
 }
@@ -136,16 +136,12 @@ impl Subscription {
     ) -> Result<Self, SubscribeError> {
         let failed = |source| broker_error(topic, source);
         let consumer = reader(client, group).map_err(failed)?;
-        let partitions: BTreeSet<i32> = partitions(&consumer, topic)
-            .map_err(|source| match source.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::BrokerTransportFailure | RDKafkaErrorCode::OperationTimedOut) => {
-                    let servers = client.0.get("bootstrap.servers").cloned().unwrap_or_default();
-                    SubscribeError::Unreachable { topic: topic.to_owned(), servers, source: Box::new(source) }
-                }
-                _ => failed(source),
-            })?
-            .into_iter()
-            .collect();
+        let metadata = topic_metadata(&consumer, client, topic).map_err(|source| SubscribeError::Unreachable {
+            topic: topic.to_owned(),
+            servers: client.0.get("bootstrap.servers").cloned().unwrap_or_default(),
+            source: Box::new(source),
+        })?;
+        let partitions: BTreeSet<i32> = partitions_of(&metadata).map_err(failed)?.into_iter().collect();
         let ranges = ranges(&consumer, topic, &partitions, since).map_err(failed)?;
         let mut assignment = TopicPartitionList::new();
         let mut unread = BTreeMap::new();
@@ -226,7 +222,10 @@ impl Subscription {
         if is_final(&error) {
             return Err(broker_error(&self.topic, error));
         }
-        ClientLog::error(self.consumer.context(), &error, "reading failed; trying again");
+        // The group is only named: whoever may read the topic needs no right on it.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            ClientLog::error(self.consumer.context(), &error, "reading failed; trying again");
+        }
         Ok(())
     }
 }
@@ -241,7 +240,6 @@ pub(super) fn is_final(error: &KafkaError) -> bool {
                 | Code::UnknownTopic
                 | Code::UnknownPartition
                 | Code::TopicAuthorizationFailed
-                | Code::GroupAuthorizationFailed
                 | Code::Fatal
                 | Code::InvalidConfig
         )
@@ -288,14 +286,15 @@ fn ranges(
 /// # Errors
 /// Where a client setting is wrong.
 pub fn reader(client: &ClientSettings, group: &str) -> Result<BaseConsumer<ClientLog>, KafkaError> {
-    client_config(client, &[])
+    let mut settings = client_config(client, &[]);
+    settings
         .set("group.id", group)
         .set("enable.auto.commit", "false")
         .set("isolation.level", "read_committed")
         .set("auto.offset.reset", "earliest")
         .set("enable.partition.eof", "true")
-        .set("allow.auto.create.topics", "false")
-        .create_with_context(ClientLog::default())
+        .set("allow.auto.create.topics", "false");
+    create(&settings, ClientLog::default())
 }
 
 /// The partitions of a topic.
@@ -303,7 +302,10 @@ pub fn reader(client: &ClientSettings, group: &str) -> Result<BaseConsumer<Clien
 /// # Errors
 /// Where the broker does not answer, or there is no such topic.
 pub fn partitions(consumer: &BaseConsumer<ClientLog>, topic: &str) -> Result<Vec<i32>, KafkaError> {
-    let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+    partitions_of(&consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?)
+}
+
+fn partitions_of(metadata: &Metadata) -> Result<Vec<i32>, KafkaError> {
     if let Some(error) = metadata.topics().iter().find_map(MetadataTopic::error) {
         return Err(KafkaError::MetadataFetch(error.into()));
     }

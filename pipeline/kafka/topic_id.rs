@@ -1,11 +1,11 @@
 //! The id that a topic was created with: what tells a topic that was deleted and made again from the one
-//! before it, which had the same name.
+//! before it, which had the same name. And what this user may do with the topic, which comes with the same answer.
 //!
-//! `rdkafka` has no safe call for it, so this file makes librdkafka's own, `DescribeTopics`. It is the only
+//! `rdkafka` has no safe call for either, so this file makes librdkafka's own, `DescribeTopics`. It is the only
 //! file with unsafe code, and nothing unsafe leaves it: every object of librdkafka is in an `Owned`, which
 //! frees it on every path. It remembers no ids, never creates a topic, and does not try again.
 
-#![expect(unsafe_code, reason = "rdkafka has no safe call for a topic's id")]
+#![expect(unsafe_code, reason = "rdkafka has no safe call for a topic's id and rights")]
 
 use std::{
     ffi::{CStr, CString, c_char, c_int},
@@ -16,11 +16,13 @@ use std::{
 use rdkafka::{
     ClientContext,
     bindings::{
-        rd_kafka_AdminOptions_destroy, rd_kafka_AdminOptions_new, rd_kafka_AdminOptions_set_request_timeout,
+        rd_kafka_AclOperation_t, rd_kafka_AdminOptions_destroy, rd_kafka_AdminOptions_new,
+        rd_kafka_AdminOptions_set_include_authorized_operations, rd_kafka_AdminOptions_set_request_timeout,
         rd_kafka_DescribeTopics, rd_kafka_DescribeTopics_result_topics, rd_kafka_TopicCollection_destroy,
-        rd_kafka_TopicCollection_of_topic_names, rd_kafka_TopicDescription_error, rd_kafka_TopicDescription_t,
-        rd_kafka_TopicDescription_topic_id, rd_kafka_Uuid_least_significant_bits, rd_kafka_Uuid_most_significant_bits,
-        rd_kafka_error_code, rd_kafka_event_DescribeTopics_result, rd_kafka_event_destroy, rd_kafka_event_error,
+        rd_kafka_TopicCollection_of_topic_names, rd_kafka_TopicDescription_authorized_operations,
+        rd_kafka_TopicDescription_error, rd_kafka_TopicDescription_t, rd_kafka_TopicDescription_topic_id,
+        rd_kafka_Uuid_least_significant_bits, rd_kafka_Uuid_most_significant_bits, rd_kafka_error_code,
+        rd_kafka_error_destroy, rd_kafka_event_DescribeTopics_result, rd_kafka_event_destroy, rd_kafka_event_error,
         rd_kafka_event_error_string, rd_kafka_queue_destroy, rd_kafka_queue_new, rd_kafka_queue_poll,
     },
     client::Client,
@@ -35,15 +37,15 @@ const TIMEOUT_MS_MAX: c_int = 60 * 60 * 1000;
 /// `rd_kafka_Uuid_base64str` writes `+` and `/` for the last two.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// A topic's id could not be read.
+/// A topic could not be asked about.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the id of topic `{topic}`: {cause}")]
+#[error("cannot ask about topic `{topic}`: {cause}")]
 pub struct TopicIdError {
     pub topic: String,
     pub cause: Cause,
 }
 
-/// Why a topic's id could not be read.
+/// Why a topic could not be asked about.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
     /// No broker could be reached, or the one that was asked is slow. A later call may be answered.
@@ -80,12 +82,33 @@ pub fn topic_id<C: ClientContext>(
     topic: &str,
     timeout: Duration,
 ) -> Result<Option<String>, TopicIdError> {
-    let read = || match described_id(&describe(client, topic, timeout)?)? {
-        Ok(0) => Err(Cause::WithoutIds),
-        Ok(id) => Ok(Some(base64(id))),
-        Err(RDKafkaErrorCode::UnknownTopicOrPartition) => Ok(None),
-        Err(code) => Err(Cause::Refused { code, remedy: remedy(code) }),
+    let read = || match described(&describe(client, topic, timeout)?)? {
+        None => Ok(None),
+        Some(Described { id: 0, .. }) => Err(Cause::WithoutIds),
+        Some(described) => Ok(Some(base64(described.id))),
     };
+    read().map_err(|cause| TopicIdError { topic: topic.into(), cause })
+}
+
+/// What a user may do with a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopicRights {
+    pub read: bool,
+    pub write: bool,
+}
+
+/// What this user may do with a topic: everything where the broker checks nobody. `None` where there is no such topic.
+///
+/// It blocks as [`topic_id`] does.
+///
+/// # Errors
+/// [`TopicIdError`] where no answer came in time, or the user lacks `Describe` on the topic.
+pub fn topic_rights<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Option<TopicRights>, TopicIdError> {
+    let read = || Ok(described(&describe(client, topic, timeout)?)?.map(|described| described.rights));
     read().map_err(|cause| TopicIdError { topic: topic.into(), cause })
 }
 
@@ -113,6 +136,14 @@ fn describe<C: ClientContext>(
     // SAFETY: the options live. A buffer of length 0 for the error's text may be null.
     let set = unsafe { rd_kafka_AdminOptions_set_request_timeout(options.pointer(), timeout_ms, ptr::null_mut(), 0) };
     debug_assert_eq!(RDKafkaErrorCode::from(set), RDKafkaErrorCode::NoError, "{timeout_ms} ms is in range");
+    // SAFETY: the options live. The error is null or ours.
+    let refused = unsafe {
+        Owned::new(
+            rd_kafka_AdminOptions_set_include_authorized_operations(options.pointer(), 1),
+            rd_kafka_error_destroy,
+        )
+    };
+    debug_assert!(refused.is_err(), "`DescribeTopics` takes this option");
     let mut names: [*const c_char; 1] = [name.as_ptr()];
     // SAFETY: `names` is an array of one C string. It is copied, and the collection is new and ours.
     let topics = unsafe {
@@ -145,8 +176,15 @@ fn failure(event: &Owned<RDKafkaEvent>) -> Option<(RDKafkaErrorCode, String)> {
     Some((code, reason.to_string_lossy().into_owned()))
 }
 
-/// The id in an answer, 0 from a broker without ids; or what the broker says of the topic instead.
-fn described_id(event: &Owned<RDKafkaEvent>) -> Result<Result<u128, RDKafkaErrorCode>, Cause> {
+/// What an answer tells of a topic.
+struct Described {
+    /// 0 from a broker without ids.
+    id: u128,
+    rights: TopicRights,
+}
+
+/// What the answer tells; `None` where there is no such topic.
+fn described(event: &Owned<RDKafkaEvent>) -> Result<Option<Described>, Cause> {
     let description = description(event).ok_or_else(|| Cause::Failed {
         code: RDKafkaErrorCode::BadMessage,
         reason: "the answer does not tell of the topic".into(),
@@ -154,15 +192,37 @@ fn described_id(event: &Owned<RDKafkaEvent>) -> Result<Result<u128, RDKafkaError
     // SAFETY: `description` is a reference into the living event. A null error is the code `NO_ERROR`; for
     // the others see `failure`.
     let code = unsafe { rd_kafka_error_code(rd_kafka_TopicDescription_error(description)) };
-    if RDKafkaErrorCode::from(code) != RDKafkaErrorCode::NoError {
-        return Ok(Err(code.into()));
+    match RDKafkaErrorCode::from(code) {
+        RDKafkaErrorCode::NoError => {}
+        RDKafkaErrorCode::UnknownTopicOrPartition => return Ok(None),
+        code => return Err(Cause::Refused { code, remedy: remedy(code) }),
     }
     // SAFETY: the id is part of the description, so it is never null and lives as long.
     let (high, low) = unsafe {
         let id = rd_kafka_TopicDescription_topic_id(description);
         (rd_kafka_Uuid_most_significant_bits(id), rd_kafka_Uuid_least_significant_bits(id))
     };
-    Ok(Ok(u128::from(high.cast_unsigned()) << 64 | u128::from(low.cast_unsigned())))
+    let id = u128::from(high.cast_unsigned()) << 64 | u128::from(low.cast_unsigned());
+    Ok(Some(Described { id, rights: rights(description) }))
+}
+
+/// The operations that the description allows.
+fn rights(description: &rd_kafka_TopicDescription_t) -> TopicRights {
+    let mut count = 0;
+    // SAFETY: the description lives.
+    let operations = unsafe { rd_kafka_TopicDescription_authorized_operations(description, &raw mut count) };
+    let operations: &[rd_kafka_AclOperation_t] = if operations.is_null() || count == 0 {
+        &[]
+    } else {
+        // SAFETY: the array has `count` operations, and lives and does not change as long as the description. librdkafka
+        // makes them from the bits that it knows, so each is a variant.
+        unsafe { std::slice::from_raw_parts(operations, count) }
+    };
+    let may = |operation| operations.contains(&operation);
+    TopicRights {
+        read: may(rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ),
+        write: may(rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE),
+    }
 }
 
 /// The description of the one topic that was asked for.

@@ -18,6 +18,8 @@ pub mod outbox;
 pub mod postgres;
 pub mod replay;
 pub mod retention;
+pub mod rights;
+pub mod script;
 pub mod sums;
 pub mod verify;
 

@@ -1,6 +1,9 @@
 //! The connection to Postgres: pool, schema, time limits, migrations.
+//!
+//! Works through a pooler that gives a session to each transaction (`PgBouncer` in transaction mode), where the session's
+//! settings come with the role: see [`SessionSettings`].
 
-use std::time::Duration;
+use std::{fmt::Write, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
@@ -24,6 +27,7 @@ const VERSION_MIN: i32 = 180_000;
 pub struct PostgresConfig {
     pub url: SecretString,
     pub schema: String,
+    pub session_settings: SessionSettings,
     pub connections_max: u32,
     /// Longest run time of one statement. A batch takes milliseconds; a statement that takes this long
     /// hangs on a lock or a dying disk, and is better tried again.
@@ -32,10 +36,22 @@ pub struct PostgresConfig {
     pub connect_timeout: Duration,
 }
 
+/// Where the settings of a session come from: its schema, isolation and time limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionSettings {
+    /// Sent with each connection.
+    #[default]
+    Connection,
+    /// Stored with the role in the database. A pooler in transaction mode needs it: it passes on no other settings.
+    Role,
+}
+
 /// Postgres behind a pool. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Postgres {
     pub(super) pool: PgPool,
+    session_settings: SessionSettings,
 }
 
 /// A URL that no connection can be made from. Neither its password nor the URL itself is shown.
@@ -73,9 +89,17 @@ pub enum PostgresError {
     #[error("cannot read the server's settings: {0}")]
     ReadSettings(sqlx::Error),
     #[error(
+        "`postgres.session_settings` is `role`, but the sessions of this role have {found}; let the role itself or an administrator run: {statements}"
+    )]
+    RoleSettings { found: String, statements: String },
+    #[error("role `{role}` lacks rights in schema `{schema}`: {missing}; let the owner run: {statements}")]
+    Rights { role: String, schema: String, missing: String, statements: String },
+    #[error(
         "the server may forget confirmed commits (synchronous_commit is {commit}, fsync is {fsync}): labels that subscribers saw could be missing after a crash; set both to on, and use synchronous replication where it fails over"
     )]
     NotDurable { commit: String, fsync: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("cannot read the migrations of schema `{schema}`: {source}")]
     ReadMigrations { schema: String, source: sqlx::Error },
 }
@@ -102,20 +126,65 @@ impl Postgres {
                 .await
                 .map_err(failed)?;
         check_version(&place, number, found)?;
-        Ok(Self { pool })
+        let store = Self { pool, session_settings: config.session_settings };
+        if config.session_settings == SessionSettings::Role {
+            store.check_session(config).await?;
+        }
+        Ok(store)
     }
 
-    /// Creates the schema where it is missing and brings it to this program's state.
+    /// Whether the role brings the settings that a batch needs.
+    async fn check_session(&self, config: &PostgresConfig) -> Result<(), PostgresError> {
+        const QUERY: &str = "SELECT quote_ident(current_user), quote_ident(current_database()),
+                    current_setting('search_path'), current_setting('default_transaction_isolation'),
+                    array_agg(name::text) FILTER (WHERE setting = '0')
+             FROM pg_settings
+             WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout')";
+        let (role, database, path, isolation, unlimited): (String, String, String, String, Option<Vec<String>>) =
+            sqlx::query_as(QUERY).fetch_one(&self.pool).await.map_err(PostgresError::ReadSettings)?;
+        let is_ours = path == config.schema || path == quoted(&config.schema);
+        if is_ours && isolation == ISOLATION && unlimited.is_none() {
+            return Ok(());
+        }
+        let mut found = format!("search_path {path}, default_transaction_isolation {isolation}");
+        for name in unlimited.unwrap_or_default() {
+            let _ = write!(found, ", {name} 0");
+        }
+        let statement = |(name, value): &(&str, String)| {
+            // A search path is a list of names, each in its quotes.
+            let value = if *name == SEARCH_PATH { value.clone() } else { literal(value) };
+            format!("ALTER ROLE {role} IN DATABASE {database} SET {name} = {value};")
+        };
+        let statements: Vec<String> = session_settings(config).iter().map(statement).collect();
+        Err(PostgresError::RoleSettings { found, statements: statements.join(" ") })
+    }
+
+    /// Creates the schema where it is missing and brings it to this program's state. Where it is in it already, no right
+    /// to change it is needed.
     ///
     /// # Errors
     /// [`PostgresError`] where a right is missing, or a migration fails or was changed.
     pub async fn migrate(&self, schema: &str) -> Result<(), PostgresError> {
-        let statement = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema));
-        sqlx::query(sqlx::AssertSqlSafe(statement))
-            .execute(&self.pool)
+        match self.check_migrated(schema).await {
+            Err(PostgresError::NotMigrated { .. }) => {}
+            done => return done,
+        }
+        let failed = |source| PostgresError::Schema { schema: schema.into(), source };
+        let is_there: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
+            .bind(quoted(schema))
+            .fetch_one(&self.pool)
             .await
-            .map_err(|source| PostgresError::Schema { schema: schema.into(), source })?;
-        MIGRATIONS.run(&self.pool).await?;
+            .map_err(failed)?;
+        // First, since it takes a right on the database, also where there is nothing to create.
+        if !is_there {
+            let statement = format!("CREATE SCHEMA IF NOT EXISTS {}", quoted(schema));
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&self.pool).await.map_err(failed)?;
+        }
+        let mut migrations = Migrator::with_migrations(MIGRATIONS.iter().cloned().collect());
+        // The lock is the session's, which a pooler would leave to somebody else. Without it, one of two migrations that
+        // run at once fails whole.
+        migrations.set_locking(self.session_settings == SessionSettings::Connection);
+        migrations.run(&self.pool).await?;
         Ok(())
     }
 
@@ -125,16 +194,20 @@ impl Postgres {
     /// [`PostgresError::NotMigrated`] and [`PostgresError::NewerSchema`], with the remedy.
     pub async fn check_migrated(&self, schema: &str) -> Result<(), PostgresError> {
         let not_migrated = |state: String| PostgresError::NotMigrated { schema: schema.into(), state };
-        let applied: Vec<i64> =
-            sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version")
-                .fetch_all(&self.pool)
-                .await
-                .map_err(|source| {
-                    match source.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
-                        Some("42P01" | "3F000") => not_migrated("not set up".into()),
-                        _ => PostgresError::ReadMigrations { schema: schema.into(), source },
-                    }
-                })?;
+        let read = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success ORDER BY version")
+            .fetch_all(&self.pool)
+            .await;
+        let applied: Vec<i64> = match read {
+            Ok(applied) => applied,
+            Err(source) => match source.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+                Some("42P01" | "3F000") => {
+                    // A schema that this role may not look into is not there either.
+                    self.check_usage(schema).await?;
+                    return Err(not_migrated("not set up".into()));
+                }
+                _ => return Err(PostgresError::ReadMigrations { schema: schema.into(), source }),
+            },
+        };
         if let Some(missing) = MIGRATIONS.iter().find(|migration| !applied.contains(&migration.version)) {
             return Err(not_migrated(format!("without migration {} ({})", missing.version, missing.description)));
         }
@@ -173,7 +246,12 @@ fn check_version(place: &str, number: i32, found: String) -> Result<(), Postgres
     Ok(())
 }
 
-/// A schema name as SQL.
+/// A value as SQL.
+pub fn literal(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+/// A name as SQL.
 pub fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
@@ -214,28 +292,81 @@ fn reason(error: &sqlx::Error) -> String {
 
 /// Sessions work in our schema, and a process that was stopped or cut off cannot hold rows for long.
 fn connect_options(config: &PostgresConfig) -> Result<PgConnectOptions, PostgresError> {
-    let milliseconds = |duration: Duration| duration.as_millis().to_string();
-    let timeout = milliseconds(config.statement_timeout);
-    Ok(parse_url(&config.url)?
+    let options = parse_url(&config.url)?
         .application_name("albertine")
-        .options([
-            ("search_path", quoted(&config.schema)),
-            // A batch sees one state of the documents it moves, or fails and is sent again: the sums follow from it.
-            ("default_transaction_isolation", "repeatable read".into()),
-            ("statement_timeout", timeout.clone()),
-            ("lock_timeout", timeout.clone()),
-            ("idle_in_transaction_session_timeout", timeout),
-            ("tcp_keepalives_idle", "10".into()),
-            ("tcp_keepalives_interval", "5".into()),
-            ("tcp_keepalives_count", "3".into()),
-        ])
+        // Numbers come in binary, so their digits do not matter; a pooler refuses the setting.
+        .extra_float_digits(None);
+    let options = match config.session_settings {
+        SessionSettings::Role => options,
+        SessionSettings::Connection => options.options(session_settings(config)).options([
+            ("tcp_keepalives_idle", "10"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "3"),
+        ]),
+    };
+    Ok(options
         .log_statements(tracing::log::LevelFilter::Trace)
         // The statement of a batch fills a screen; how long batches take is a metric.
         .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1)))
 }
 
+const SEARCH_PATH: &str = "search_path";
+/// A batch sees one state of the documents it moves, or fails and is sent again: the sums follow from it.
+const ISOLATION: &str = "repeatable read";
+
+/// What every session needs.
+fn session_settings(config: &PostgresConfig) -> [(&'static str, String); 5] {
+    let timeout = config.statement_timeout.as_millis().to_string();
+    [
+        (SEARCH_PATH, quoted(&config.schema)),
+        ("default_transaction_isolation", ISOLATION.into()),
+        ("statement_timeout", timeout.clone()),
+        ("lock_timeout", timeout.clone()),
+        ("idle_in_transaction_session_timeout", timeout),
+    ]
+}
+
 fn remedy(error: &sqlx::Error) -> &'static str {
-    match error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() {
+    /// What TLS says of the server's certificate, in rustls's words, and what is done about it.
+    const CERTIFICATES: [(&str, &str); 7] = [
+        ("UnknownIssuer", "set `sslrootcert` in `postgres.url` to the certificate of its authority"),
+        ("expired", "have the server's certificate renewed, and see that the clock of this machine is right"),
+        (
+            "not valid for name",
+            "name the server in `postgres.url` as its certificate does, or have the name added to it",
+        ),
+        (
+            "does not support TLS",
+            "turn on `ssl` on the server, or lower `sslmode` in `postgres.url` where the line is safe",
+        ),
+        (
+            "CertificateRequired",
+            "set `sslcert` and `sslkey` in `postgres.url` to the client certificate that the server demands",
+        ),
+        (
+            "received fatal alert",
+            "have the client certificate of `sslcert` signed by an authority that the server trusts",
+        ),
+        ("No such file", "correct `sslrootcert`, `sslcert` and `sslkey` in `postgres.url`: one of them names no file"),
+    ];
+    let Some(database) = error.as_database_error() else {
+        let text = error.to_string();
+        return CERTIFICATES
+            .iter()
+            .find(|(sign, _)| text.contains(sign))
+            .map_or("start it, or correct `postgres.url` or `DATABASE_URL`", |(_, remedy)| *remedy);
+    };
+    let message = database.message();
+    match database.code().as_deref() {
+        Some("28000") if message.contains("no encryption") => {
+            "the server demands TLS: set `sslmode=verify-full` in `postgres.url` or `DATABASE_URL`"
+        }
+        Some("28000") if message.contains("client certificate") => {
+            "set `sslcert` and `sslkey` in `postgres.url` to the client certificate that the server demands"
+        }
+        _ if message.contains("startup parameter") => {
+            "this is a pooler, which passes no settings on: set `postgres.session_settings` to `role`"
+        }
         Some("28P01" | "28000") => "correct the user and password in `postgres.url` or `DATABASE_URL`",
         Some("3D000") => "create the database, or correct its name in `postgres.url` or `DATABASE_URL`",
         Some("53300") => "raise max_connections of the server, or lower `postgres.connections_max`",

@@ -2,6 +2,9 @@
 //!
 //! It only ever drops partitions whose whole month lies before the retention, and only those it named. Rejected records
 //! have a lifetime of their own, since they hold texts.
+//!
+//! A role that does not own the tables can do neither. Then rows go to the partition for all that has no other, which
+//! every such table has, and those beyond the retention are deleted.
 
 use std::time::Duration;
 
@@ -25,10 +28,17 @@ impl Postgres {
     /// # Errors
     /// [`StoreError`].
     pub async fn maintain_partitions(&self, retention: Duration) -> Result<(), StoreError> {
+        let owns = self.owns_tables().await?;
         let today = Utc::now().date_naive();
         let oldest =
             chrono::Duration::from_std(retention).ok().and_then(|retention| today.checked_sub_signed(retention));
         for table in TABLES {
+            if !owns {
+                if let Some(oldest) = oldest {
+                    self.delete_before(table, first_of_month(oldest)).await?;
+                }
+                continue;
+            }
             for month in [first_of_month(today), first_of_month(today) + Months::new(1)] {
                 self.make_partition(table, month).await?;
             }
@@ -43,12 +53,40 @@ impl Postgres {
         Ok(())
     }
 
+    /// Whether this role may make and drop partitions.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn owns_tables(&self) -> Result<bool, StoreError> {
+        sqlx::query_scalar(
+            "SELECT bool_and(pg_has_role(relowner, 'USAGE')) FROM pg_class WHERE oid = ANY($1::text[]::regclass[])",
+        )
+        .bind(TABLES.as_slice())
+        .fetch_one(&self.pool)
+        .await
+        .map_err(store_error("ask who owns the partitioned tables"))
+    }
+
+    async fn delete_before(&self, table: &str, before: NaiveDate) -> Result<(), StoreError> {
+        let statement = format!("DELETE FROM {table} WHERE rejected_at < '{before} 00:00:00+00'");
+        let deleted = sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(&self.pool)
+            .await
+            .map_err(store_error("delete rows that are older than their retention"))?
+            .rows_affected();
+        if deleted > 0 {
+            tracing::info!(table, deleted, "deleted rows that are older than their retention");
+        }
+        Ok(())
+    }
+
     async fn make_partition(&self, table: &str, month: NaiveDate) -> Result<(), StoreError> {
-        // IF NOT EXISTS does not help against another worker that does the same at the same moment.
+        // IF NOT EXISTS does not help against another worker that does the same at the same moment. Rows of the month may
+        // be in the default partition, from when another role ran here; then the rest of the month goes there too.
         let statement = format!(
             "DO $$ BEGIN
                  CREATE TABLE IF NOT EXISTS {} PARTITION OF {table} FOR VALUES FROM ('{month} 00:00:00+00') TO ('{} 00:00:00+00');
-             EXCEPTION WHEN duplicate_table OR unique_violation OR duplicate_object THEN NULL; END $$",
+             EXCEPTION WHEN duplicate_table OR unique_violation OR duplicate_object OR check_violation THEN NULL; END $$",
             quoted(&partition_name(table, month)),
             month + Months::new(1),
         );

@@ -188,7 +188,7 @@ fn outcome(config: &IntakeConfig, document: Document, result: JobResult) -> Outc
 }
 
 /// What the record says, where that is a language, else what the text looks like.
-fn language_of(document: &Document) -> Option<&'static str> {
+pub fn language_of(document: &Document) -> Option<&'static str> {
     document.attributes.language.as_deref().and_then(language::of_tag).or_else(|| language::detect(&document.text))
 }
 

@@ -158,6 +158,11 @@ impl<'a> Pipeline<'a> {
         let store = Postgres::connect(&config.postgres).await?;
         store.check_migrated(&config.postgres.schema).await?;
         store.maintain_partitions(config.rejections_retention).await?;
+        if !store.owns_tables().await? {
+            tracing::info!(
+                "this role does not own the tables: rejections are kept without monthly partitions, and old ones are deleted row by row"
+            );
+        }
         let schemas = schemas(config)?;
         let host = ModelHost::start(config, streams.into_iter().flat_map(|stream| &stream.models))?;
         let mut maintenance = JoinSet::new();

@@ -8,7 +8,8 @@ use tempfile::TempDir;
 use super::Answer;
 use crate::support::{
     block_on,
-    broker::{self, Topic},
+    broker::{self, Topic, produce_documents, produce_to},
+    environment,
     pipeline::{Options, Stream},
     repository, unique,
 };
@@ -24,7 +25,8 @@ fn check(stream: &Stream, change: impl FnOnce(&mut Command)) -> Answer {
 /// One thing is wrong: it is said in a line of its own, with its remedy, and everything else is in order.
 fn expect_only_failure(answer: Answer, what: &str, problem: &str, remedy: &str) {
     let answer = answer.expect(1).says("error: 1 check(s) failed\n");
-    let failed: Vec<&str> = answer.stdout.lines().filter(|line| !line.starts_with("ok      ")).collect();
+    let is_in_order = |line: &&str| line.starts_with("ok      ") || line.starts_with("skipped ");
+    let failed: Vec<&str> = answer.stdout.lines().filter(|line| !is_in_order(line)).collect();
     assert_eq!(failed.len(), 1, "one line a failure: {answer:#?}");
     assert!(failed[0].starts_with(&format!("failed  {what}: ")), "{answer:#?}");
     for part in [problem, remedy] {
@@ -35,6 +37,7 @@ fn expect_only_failure(answer: Answer, what: &str, problem: &str, remedy: &str) 
 #[test]
 fn everything_in_order_is_listed_and_ends_with_0() {
     let stream = Stream::new(3);
+    produce_documents(&stream.topic, 1..8);
     let answer = check(&stream, |command| {
         command.env("ALBERTINE_STREAMS__reviews__LIVE__ENABLED", "true");
     })
@@ -45,9 +48,16 @@ fn everything_in_order_is_listed_and_ends_with_0() {
         "ok      model `albert-sentiment`: version ".into(),
         "ok      Postgres: reachable".into(),
         format!("ok      schema `{}`: up to date", stream.database.schema),
+        format!("ok      rights in schema `{}`: `albertine` reads, writes", stream.database.schema),
         "ok      commits: survive a crash of the server".into(),
+        format!("ok      Kafka at `{}`: reachable by PLAINTEXT", environment("KAFKA_BOOTSTRAP_SERVERS")),
+        "ok      Kafka user: none".into(),
         format!("ok      stream `reviews`: topic `{}` with 3 partition(s)", stream.topic),
+        format!("ok      grants of `reviews`: Read on topic `{0}` and on group `{0}`", stream.topic),
+        "ok      records of `reviews`: all of the 7 newest decode".into(),
+        "ok      languages of `reviews`: en ".into(),
         format!("ok      live labels of `reviews`: topic `{}` (made at the first run)", stream.labels),
+        format!("ok      transactions of `reviews`: begin, with transactional ids of `{}.`", stream.topic),
     ];
     let lines: Vec<&str> = answer.stdout.lines().collect();
     assert_eq!(lines.len(), expected.len(), "{answer:#?}");
@@ -125,7 +135,7 @@ fn a_broker_that_is_down() {
         command.env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1");
     });
     // Whoever reads it has to see which address was tried, and where it is set.
-    expect_only_failure(answer, "stream `reviews`", "127.0.0.1:1", "`kafka.bootstrap_servers`");
+    expect_only_failure(answer, "Kafka at `127.0.0.1:1`", "Connection refused", "`kafka.bootstrap_servers`");
 }
 
 #[test]
@@ -229,4 +239,44 @@ fn every_failure_is_found_in_one_go() {
     });
     let answer = answer.expect(1).says("error: 4 check(s) failed\n");
     assert_eq!(answer.stdout.lines().filter(|line| line.starts_with("failed  ")).count(), 4, "{answer:#?}");
+}
+
+#[test]
+fn records_that_the_mapping_cannot_read_are_told_with_their_places() {
+    let stream = Stream::new(1);
+    let record = |value: &str| produce_to(&stream.topic, 0, None, Some(value.as_bytes()));
+    record(r#"{"id": "a", "text": "Good.", "rating": "many"}"#);
+    record("not json");
+    let what = "records of `reviews`";
+    let none = "none of the 2 newest decodes: partition 0 offset 0: ";
+    expect_only_failure(check(&stream, |_| ()), what, none, "the rating at `/rating` must be a number");
+    expect_only_failure(check(&stream, |_| ()), what, "partition 0 offset 1: ", "correct `streams.reviews.fields`");
+    record(r#"{"id": "a", "text": "Der Wasserkocher kam an und funktioniert genau so, wie es beschrieben ist."}"#);
+    check(&stream, |_| ())
+        .expect(0)
+        .prints("ok      records of `reviews`: 1 of the 3 newest decode; the others would be rejected: partition 0 offset 0: ")
+        .prints("ok      languages of `reviews`: de 1; `albert-sentiment` was trained for en: 1 record(s) in other languages are labelled all the same");
+}
+
+#[test]
+fn what_an_earlier_failure_leaves_unchecked_is_said_to_be_skipped() {
+    let answer = check(&Stream::new(1), |command| {
+        command
+            .env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+            .env("DATABASE_URL", "postgres://albertine@127.0.0.1:1/albertine");
+    });
+    let answer = answer.expect(1).says("error: 2 check(s) failed\n");
+    for skipped in [
+        "skipped commits: there is no connection to Postgres",
+        "skipped Kafka user: there is no connection to Kafka",
+        "skipped stream `reviews`: there is no connection to Kafka",
+    ] {
+        assert!(answer.stdout.lines().any(|line| line == skipped), "no line `{skipped}`: {answer:#?}");
+    }
+    let topic = unique("missing");
+    let answer = check(&Stream::new(1), |command| {
+        command.env("ALBERTINE_STREAMS__REVIEWS__TOPIC", &topic);
+    });
+    answer.prints("skipped grants of `reviews`: ").prints("skipped records of `reviews`: the topic cannot be read");
+    check(&Stream::new(1), |_| ()).expect(0).prints("skipped records of `reviews`: the topic holds none yet");
 }

@@ -8,6 +8,7 @@ mod own_data;
 mod pipes;
 mod position;
 mod secrets;
+mod security;
 mod status;
 mod stream;
 mod tail;

@@ -99,3 +99,18 @@ fn a_secret_of_the_wrong_type_is_not_repeated() {
         assert!(!answer.stderr.contains(number) && !answer.stdout.contains(number), "{answer:#?}");
     }
 }
+
+#[test]
+fn a_key_that_the_broker_client_refuses_is_not_repeated() {
+    let settings = format!(
+        r#"
+[kafka.client]
+"security.protocol" = "ssl"
+"ssl.key.pem" = "-----BEGIN PRIVATE KEY-----\\n{SECRET}\\n-----END PRIVATE KEY-----"
+[postgres]"#
+    );
+    let setup = Setup::with_config(&CONFIG.replace("[postgres]", &settings));
+    let refused = Answer::of(with_servers(&mut setup.command(["stream", "peek", "reviews"])), "");
+    refused.expect(1).says("ssl.key.pem");
+    assert_never_shown(&setup, &USE_THE_BROKER, |_| ());
+}

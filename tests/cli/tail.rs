@@ -457,7 +457,7 @@ fn what_cannot_be_shown_is_said_with_its_remedy() {
     }
     let setup = Setup::new();
     setup.run([&TAIL[..], &["--dead-letters"]].concat(), "").expect(2).says("set `streams.reviews.live.dead_letters`");
-    setup.run(TAIL, "").expect(1).says("cannot read topic `reviews.labels`: the brokers at `127.0.0.1:1`");
+    setup.run(TAIL, "").expect(1).says("cannot read topic `reviews.labels`: cannot ask the brokers at `127.0.0.1:1`");
 }
 
 #[test]

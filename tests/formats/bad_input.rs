@@ -215,7 +215,8 @@ fn every_record_becomes_what_the_table_says_and_harms_no_other() {
         Options { extra: configuration(&topics, &alone), instant_model: true, live: true, ..Options::default() };
     let mut command = stream.command(&options);
     command.env("ALBERTINE_STREAMS__REVIEWS__TOPIC", &*topics[&Feed::Json]);
-    let mut process = Process::run(command);
+    command.arg("run");
+    let mut process = Process::start(command);
     stream.wait_for_positions(ends.values().sum::<i64>() + GOOD_TEXTS.len() as i64);
     assert!(!process.has_ended());
     assert_eq!(process.metric("albertine_records_received_total"), (kinds * 3 + GOOD_TEXTS.len()) as f64, "read once");

@@ -1,6 +1,6 @@
 //! A schema of one's own on the real database.
 
-use albertine::storage::postgres::{Postgres, PostgresConfig};
+use albertine::storage::postgres::{Postgres, PostgresConfig, SessionSettings, quoted};
 use sqlx::{
     AssertSqlSafe, PgPool, Row,
     postgres::{PgPoolOptions, PgRow},
@@ -17,9 +17,12 @@ pub struct Database {
 
 impl Database {
     pub fn new() -> Self {
-        let (schema, url) = (unique("test"), environment("DATABASE_URL"));
-        let pool = block_on(PgPoolOptions::new().max_connections(2).connect(&url)).unwrap();
-        let database = Self { schema, url, pool };
+        Self::named("test")
+    }
+
+    /// The same, under a name that begins so.
+    pub fn named(prefix: &str) -> Self {
+        let database = Self::empty(prefix);
         block_on(async {
             let store = database.store().await;
             store.migrate(&database.schema).await.unwrap();
@@ -28,10 +31,29 @@ impl Database {
         database
     }
 
+    /// A name without its schema, which somebody else makes.
+    pub fn empty(prefix: &str) -> Self {
+        let (schema, url) = (unique(prefix), environment("DATABASE_URL"));
+        let pool = block_on(PgPoolOptions::new().max_connections(2).connect(&url)).unwrap();
+        Self { schema, url, pool }
+    }
+
+    /// The URL for another role, on another port if one is given.
+    pub fn url_as(&self, role: &str, password: &str, port: Option<u16>) -> String {
+        let mut url = url::Url::parse(&self.url).unwrap();
+        url.set_username(role).unwrap();
+        url.set_password(Some(password)).unwrap();
+        if port.is_some() {
+            url.set_port(port).unwrap();
+        }
+        url.into()
+    }
+
     pub fn config(&self) -> PostgresConfig {
         PostgresConfig {
             url: self.url.clone().into(),
             schema: self.schema.clone(),
+            session_settings: SessionSettings::Connection,
             connections_max: 3,
             statement_timeout: std::time::Duration::from_secs(30),
             connect_timeout: std::time::Duration::from_secs(30),
@@ -45,14 +67,14 @@ impl Database {
 
     /// Runs a query in which `{s}` stands for the schema.
     pub fn rows(&self, query: &str) -> Vec<PgRow> {
-        let query = query.replace("{s}", &self.schema);
+        let query = query.replace("{s}", &quoted(&self.schema));
         block_on(sqlx::query(AssertSqlSafe(query.clone())).fetch_all(&self.pool))
             .unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
     /// Runs several statements, in which `{s}` stands for the schema.
     pub fn script(&self, statements: &str) {
-        let statements = statements.replace("{s}", &self.schema);
+        let statements = statements.replace("{s}", &quoted(&self.schema));
         block_on(sqlx::raw_sql(AssertSqlSafe(statements.clone())).execute(&self.pool))
             .unwrap_or_else(|error| panic!("{statements}: {error}"));
     }
@@ -98,7 +120,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            let statement = format!("DROP SCHEMA \"{}\" CASCADE", self.schema);
+            let statement = format!("DROP SCHEMA {} CASCADE", quoted(&self.schema));
             let _ = block_on(sqlx::query(AssertSqlSafe(statement)).execute(&self.pool));
         }
     }

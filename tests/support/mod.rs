@@ -4,11 +4,14 @@
 //! waits for a condition, with a deadline.
 
 pub mod broker;
+pub mod certificates;
 pub mod database;
 pub mod files;
 pub mod pipeline;
 pub mod proxy;
 pub mod registry;
+pub mod secured;
+pub mod server;
 pub mod subscriber;
 
 use std::{

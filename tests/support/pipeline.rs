@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{broker::Topic, database::Database, environment, eventually, repository, unique};
+use super::{broker::Topic, database::Database, environment, eventually, repository, server::free_port, unique};
 
 /// A stream with its own topic and schema, and the configuration of a pipeline that labels it.
 pub struct Stream {
@@ -33,6 +33,8 @@ pub struct Options {
     pub failpoints: String,
     /// In place of the database's own URL.
     pub database_url: Option<String>,
+    /// Lines under `[postgres]`.
+    pub postgres: String,
     /// The path of the id in a record.
     pub id: Option<&'static str>,
     /// With a live topic and dead letters.
@@ -63,13 +65,18 @@ impl Options {
 impl Stream {
     /// A new topic with this many partitions, and an empty schema.
     pub fn new(partitions: i32) -> Self {
+        Self::with_database(partitions, Database::new())
+    }
+
+    /// The same with a database that was made before.
+    pub fn with_database(partitions: i32, database: Database) -> Self {
         let topic = Topic::new("reviews", partitions);
         let named = |suffix: &str| Topic::named(format!("{topic}.{suffix}"));
         Self {
             labels: named("labels"),
             dead_letters: named("dead-letters"),
             topic,
-            database: Database::new(),
+            database,
             folder: TempDir::new().unwrap(),
         }
     }
@@ -133,7 +140,8 @@ reclaim_delay = "2s"
 "heartbeat.interval.ms" = "500"
 "topic.metadata.refresh.interval.ms" = "1000"
 [postgres]
-schema = "{schema}"
+schema = {schema}
+{postgres}
 [engine]
 sessions = 1
 [models.albert-sentiment]
@@ -156,7 +164,8 @@ rating = "/rating"
 {extra}
 "#,
             extra = options.extra,
-            schema = self.database.schema,
+            schema = toml::Value::String(self.database.schema.clone()),
+            postgres = options.postgres,
             topic = self.topic,
             stream = options.stream,
             live = options.live,
@@ -297,10 +306,6 @@ fn scrape(port: u16) -> std::io::Result<String> {
     let mut body = String::new();
     connection.read_to_string(&mut body)?;
     Ok(body)
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Runs a command to its end; its status, standard output and standard error.

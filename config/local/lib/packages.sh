@@ -88,6 +88,23 @@ PYTHON
   fi
 }
 
+# build_pgbouncer FOLDER: from its source and that of the one library it needs, since Debian's binary wants a newer C
+# library than many systems have. Without TLS, PAM and a resolver of its own, which the tests do not use.
+build_pgbouncer() {
+  local build="$1/build" url
+  mkdir -p "$build"
+  while read -r _ _ _ _ _ url; do
+    tar -xzf "$(download_path "$url")" -C "$build" --no-same-owner
+  done < <(lock_lines pgbouncer)
+  (cd "$build"/libevent-* && ./configure --quiet --prefix="$build/libevent" --disable-shared --disable-openssl \
+    --disable-samples --disable-libevent-regress --disable-debug-mode && make --silent -j"$(nproc)" install)
+  (cd "$build"/pgbouncer-* && LIBEVENT_CFLAGS="-I$build/libevent/include" \
+    LIBEVENT_LIBS="-L$build/libevent/lib -levent" ./configure --quiet --without-openssl --without-cares \
+    --without-pam --without-systemd --disable-evdns && make --silent -j"$(nproc)" pgbouncer)
+  mv "$build"/pgbouncer-*/pgbouncer "$1/pgbouncer"
+  rm -r "$build"
+}
+
 # unpack NAME FOLDER: fills an empty folder from the verified downloads
 unpack() {
   local url file
@@ -116,6 +133,17 @@ unpack() {
       done < <(lock_lines kafka)
       ;;
     registry) tar -xzf "$file" -C "$2" --no-same-owner ;;
+    postgres_tls)
+      # An archive in the archive; `xz` is not everywhere.
+      unzip_into "$2" "$file" postgres-linux-
+      if command -v xz >/dev/null; then
+        tar -xJf "$2"/postgres-linux-*.txz -C "$2" --no-same-owner
+      else
+        python3 -c 'import sys, tarfile; tarfile.open(sys.argv[1]).extractall(sys.argv[2])' "$2"/postgres-linux-*.txz "$2"
+      fi
+      rm "$2"/postgres-linux-*.txz
+      ;;
+    pgbouncer) build_pgbouncer "$2" >/dev/null ;;
     texts)
       # An archive in the archive holds them.
       tar -xzf "$file" -C "$2" --strip-components=1 --no-same-owner

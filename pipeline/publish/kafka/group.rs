@@ -17,7 +17,7 @@ use crate::{
         checkpoint::{PartitionKey, Position},
         publication::GroupOffset,
     },
-    kafka::client::{ClientLog, client_config},
+    kafka::client::{ClientLog, client_config, create},
 };
 
 /// Deadline of a question about the group's members, which every broker is asked.
@@ -40,7 +40,7 @@ impl Group {
             .set("enable.auto.commit", "false")
             // Without it the offsets of an open transaction would be read as if they were committed.
             .set("isolation.level", "read_committed");
-        let consumer: BaseConsumer<ClientLog> = settings.create_with_context(ClientLog::default())?;
+        let consumer: BaseConsumer<ClientLog> = create(&settings, ClientLog::default())?;
         let metadata = consumer
             .group_metadata()
             .ok_or_else(|| KafkaError::ClientCreation("a consumer with a group.id has no group metadata".to_owned()))?;

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use backon::{BlockingRetryable, ConstantBuilder};
 use chrono::{DateTime, Utc};
 use group::Group;
@@ -38,7 +38,7 @@ use crate::{
         publication::{GroupOffset, Marker, MarkerNote},
     },
     kafka::{
-        client::{ClientLog, client_config},
+        client::{ClientLog, client_config, create},
         produce::enqueue,
     },
 };
@@ -95,8 +95,8 @@ impl KafkaLiveTopic {
     ///
     /// # Errors
     /// Where the broker does not answer or refuses.
-    pub fn check_transactions(&self) -> anyhow::Result<()> {
-        self.producer(&format!("{}.check", self.config.group)).map(drop)
+    pub fn check_transactions(&self, timeout: Duration) -> anyhow::Result<()> {
+        self.producer(&format!("{}.check", self.config.group), timeout).map(drop)
     }
 
     /// Ends the running session of a partition, as a takeover does, and begins one that a command drives.
@@ -107,18 +107,23 @@ impl KafkaLiveTopic {
         Ok(KafkaSession {
             config: Arc::clone(&self.config),
             group: Arc::clone(&self.group),
-            producer: self.producer(&transactional_id(&self.config.group, key))?,
+            producer: self.producer(&transactional_id(&self.config.group, key), CALL_TIMEOUT)?,
             key: key.clone(),
         })
     }
 
     /// A producer that has ended and fenced all earlier ones of its transactional id.
-    fn producer(&self, transactional_id: &str) -> anyhow::Result<BaseProducer<ClientLog>> {
-        let producer: BaseProducer<ClientLog> = producer_settings(&self.config, transactional_id)
-            .create_with_context(ClientLog::default())
-            .context("cannot create the producer")?;
-        producer.init_transactions(CALL_TIMEOUT).with_context(|| {
-            format!("cannot begin with the transactional id `{transactional_id}`; this user needs Write on it and on the live topics, and Read on group `{}`", self.config.group)
+    fn producer(&self, transactional_id: &str, timeout: Duration) -> anyhow::Result<BaseProducer<ClientLog>> {
+        let producer: BaseProducer<ClientLog> =
+            create(&producer_settings(&self.config, transactional_id), ClientLog::default())
+                .context("cannot create the producer")?;
+        producer.init_transactions(timeout).map_err(|error| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => anyhow!(
+                "this user may not write with the transactional id `{transactional_id}`; grant Write and Describe on the transactional ids that begin with `{}.`",
+                self.config.group
+            ),
+            _ => anyhow::Error::new(error)
+                .context(format!("cannot begin with the transactional id `{transactional_id}`")),
         })?;
         Ok(producer)
     }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use rdkafka::error::RDKafkaErrorCode;
-
 use crate::{
     config::secret::ClientSettings,
     kafka::admin::{self, AdminError, Creation, TopicShape},
@@ -67,16 +65,47 @@ pub async fn ensure(
     source_partitions: i32,
     key: &str,
 ) -> Result<Creation, LiveTopicError> {
-    let retention = shape.retention.map(|retention| retention.as_millis().to_string());
-    let mut settings = vec![("cleanup.policy", shape.cleanup.policy())];
-    settings.extend(retention.as_deref().map(|milliseconds| ("retention.ms", milliseconds)));
-    let partitions = shape.partitions.unwrap_or(source_partitions);
-    let new = TopicShape { partitions, replication: shape.replication.unwrap_or(-1), settings: &settings };
-    let creation = admin::ensure_topic_as(client, &shape.topic, &new).await?;
+    // First, since a broker refuses to create to who may not, also where there is nothing to create.
+    if check(client, shape, key).await? {
+        return Ok(Creation::Existed);
+    }
+    let settings = settings(shape);
+    let creation =
+        admin::ensure_topic_as(client, &shape.topic, &topic_shape(shape, source_partitions, &settings)).await?;
     if creation == Creation::Existed {
         check(client, shape, key).await?;
     }
     Ok(creation)
+}
+
+/// Whether this user may make the topic; nothing is made.
+///
+/// # Errors
+/// [`LiveTopicError`] with what to grant.
+pub async fn check_creation(
+    client: &ClientSettings,
+    shape: &LiveTopicShape,
+    source_partitions: i32,
+) -> Result<(), LiveTopicError> {
+    let settings = settings(shape);
+    Ok(admin::check_creation(client, &shape.topic, &topic_shape(shape, source_partitions, &settings)).await?)
+}
+
+fn settings(shape: &LiveTopicShape) -> Vec<(&'static str, String)> {
+    let retention = shape.retention.map(|retention| ("retention.ms", retention.as_millis().to_string()));
+    std::iter::once(("cleanup.policy", shape.cleanup.policy().to_owned())).chain(retention).collect()
+}
+
+fn topic_shape<'a>(
+    shape: &LiveTopicShape,
+    source_partitions: i32,
+    settings: &'a [(&'a str, String)],
+) -> TopicShape<'a> {
+    TopicShape {
+        partitions: shape.partitions.unwrap_or(source_partitions),
+        replication: shape.replication.unwrap_or(-1),
+        settings,
+    }
 }
 
 /// Checks an existing topic. Returns whether there is one.
@@ -84,14 +113,7 @@ pub async fn ensure(
 /// # Errors
 /// [`LiveTopicError`] with what to change.
 pub async fn check(client: &ClientSettings, shape: &LiveTopicShape, key: &str) -> Result<bool, LiveTopicError> {
-    // Brokers answer for a topic that is not there with an error, or with no settings.
-    let found = match admin::topic_setting(client, &shape.topic, "cleanup.policy").await {
-        Err(AdminError::Refused { code: RDKafkaErrorCode::UnknownTopicOrPartition, .. }) | Ok(None) => {
-            return Ok(false);
-        }
-        Ok(Some(found)) => found,
-        Err(error) => return Err(error.into()),
-    };
+    let Some(found) = admin::topic_setting(client, &shape.topic, "cleanup.policy").await? else { return Ok(false) };
     let parts =
         |policy: &str| policy.split(',').map(|part| part.trim().to_owned()).collect::<std::collections::BTreeSet<_>>();
     let wanted = shape.cleanup.policy();

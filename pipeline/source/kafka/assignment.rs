@@ -24,7 +24,10 @@ use crate::{
         checkpoint::{Position, TopicStart},
         version::VersionClock,
     },
-    kafka::{client::ClientLog, topic_id::topic_id},
+    kafka::{
+        client::{ClientLog, Reporting},
+        topic_id::topic_id,
+    },
     source::{Claims, Lease, Sink},
     telemetry::metrics as names,
 };
@@ -68,7 +71,7 @@ impl Assigned {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        ClientLog::line(level, facility, message);
+        self.log.line(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -95,6 +98,12 @@ impl ClientContext for Context {
                 lag(names::PUBLISHED_LAG, assigned.lease.published_position());
             }
         }
+    }
+}
+
+impl Reporting for Context {
+    fn client_log(&self) -> &ClientLog {
+        &self.log
     }
 }
 

@@ -16,14 +16,16 @@ use poll::Poller;
 use rdkafka::{
     ClientConfig,
     consumer::{BaseConsumer, Consumer, ConsumerContext},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
+    metadata::{Metadata, MetadataTopic},
 };
 
 use super::{Claims, Sink, SourceControl};
 use crate::{
     config::secret::ClientSettings,
     kafka::{
-        client::{ClientLog, client_config},
+        client::{ClientLog, Reporting, client_config, create},
+        connection::{ConnectionError, topic_metadata},
         topic_id::TopicIdError,
     },
 };
@@ -65,10 +67,10 @@ pub enum Start {
 pub enum SourceError {
     #[error("stream `{stream}`: cannot {action}: {source}")]
     Broker { stream: Arc<str>, action: String, source: KafkaError },
-    #[error(
-        "stream `{stream}`: cannot ask the brokers at `{servers}` about topic `{topic}`: {source}; start them, or correct `kafka.bootstrap_servers`, `KAFKA_BOOTSTRAP_SERVERS` or `kafka.client`"
-    )]
-    Unreachable { stream: Arc<str>, topic: Arc<str>, servers: Box<str>, source: Box<KafkaError> },
+    #[error("stream `{stream}`: cannot ask the brokers at `{servers}` about topic `{topic}`: {source}")]
+    Unreachable { stream: Arc<str>, topic: Arc<str>, servers: Box<str>, source: Box<ConnectionError> },
+    #[error("stream `{stream}`: this user may not see topic `{topic}`; grant Describe and Read on the topic")]
+    TopicRefused { stream: Arc<str>, topic: Arc<str> },
     #[error("stream `{stream}`: topic `{topic}` does not exist; create it, or correct `streams.{stream}.topic`")]
     TopicMissing { stream: Arc<str>, topic: Arc<str> },
     #[error(
@@ -107,8 +109,9 @@ pub fn run(
 
     let broker = |action: &str, source| SourceError::Broker { stream: stream.clone(), action: action.into(), source };
     let consumer: BaseConsumer<Context> =
-        settings.create_with_context(context).map_err(|error| broker("create the consumer", error))?;
-    partition_count(&consumer, &consumer.context().config.client, &stream, &topic)?;
+        create(&settings, context).map_err(|error| broker("create the consumer", error))?;
+    let client = &consumer.context().config.client;
+    partition_count(&first_metadata(&consumer, client, &stream, &topic)?, &stream, &topic)?;
     consumer.subscribe(&[&topic]).map_err(|error| broker(&format!("subscribe to topic `{topic}`"), error))?;
     let result = Poller::new(&consumer, control).poll_until_closed();
     // Leaves the group; the callback hands the partitions back.
@@ -117,32 +120,39 @@ pub fn run(
     result
 }
 
-/// The number of partitions of a topic.
+/// The first question of a client.
 ///
 /// # Errors
-/// Where the broker cannot be asked, or has no such topic.
-fn partition_count<C: ConsumerContext>(
+/// Where no broker answers, with cause and remedy.
+fn first_metadata<C: ConsumerContext + Reporting>(
     consumer: &BaseConsumer<C>,
     client: &ClientSettings,
     stream: &Arc<str>,
     topic: &Arc<str>,
-) -> Result<i32, SourceError> {
-    let metadata =
-        consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(|source| SourceError::Unreachable {
-            stream: stream.clone(),
-            topic: topic.clone(),
-            servers: client.0.get("bootstrap.servers").map_or("", String::as_str).into(),
-            source: Box::new(source),
-        })?;
-    let partitions = metadata
-        .topics()
-        .iter()
-        .find(|found| found.name() == &**topic && found.error().is_none())
-        .map_or(0, |found| found.partitions().len());
-    if partitions == 0 {
-        return Err(SourceError::TopicMissing { stream: stream.clone(), topic: topic.clone() });
+) -> Result<Metadata, SourceError> {
+    topic_metadata(consumer, client, topic).map_err(|source| SourceError::Unreachable {
+        stream: stream.clone(),
+        topic: topic.clone(),
+        servers: client.0.get("bootstrap.servers").map_or("", String::as_str).into(),
+        source: Box::new(source),
+    })
+}
+
+/// The number of partitions of a topic.
+///
+/// # Errors
+/// Where there is no such topic, or this user may not see it.
+fn partition_count(metadata: &Metadata, stream: &Arc<str>, topic: &Arc<str>) -> Result<i32, SourceError> {
+    let found = metadata.topics().iter().find(|found| found.name() == &**topic);
+    match found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from) {
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            Err(SourceError::TopicRefused { stream: stream.clone(), topic: topic.clone() })
+        }
+        None if found.is_some_and(|found| !found.partitions().is_empty()) => {
+            Ok(found.map_or(0, |found| i32::try_from(found.partitions().len()).unwrap_or(i32::MAX)))
+        }
+        _ => Err(SourceError::TopicMissing { stream: stream.clone(), topic: topic.clone() }),
     }
-    Ok(i32::try_from(partitions).unwrap_or(i32::MAX))
 }
 
 /// What an operator may tune, by librdkafka's names: a dead worker is noticed within seconds, what is fetched
@@ -175,10 +185,10 @@ fn consumer_settings(client: &ClientSettings) -> ClientConfig {
 /// Where it does not, or the topic does not exist.
 pub fn probe(client: &ClientSettings, stream: &Arc<str>, topic: &Arc<str>) -> Result<i32, SourceError> {
     let consumer: BaseConsumer<ClientLog> =
-        consumer_settings(client).create_with_context(ClientLog::default()).map_err(|source| SourceError::Broker {
+        create(&consumer_settings(client), ClientLog::default()).map_err(|source| SourceError::Broker {
             stream: stream.clone(),
             action: "create the consumer".into(),
             source,
         })?;
-    partition_count(&consumer, client, stream, topic)
+    partition_count(&first_metadata(&consumer, client, stream, topic)?, stream, topic)
 }

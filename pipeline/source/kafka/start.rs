@@ -12,8 +12,11 @@ impl Context {
     /// Start positions of all partitions the topic has now: decided for all at once, so that a partition
     /// that is claimed a little later does not begin a little later too.
     pub(super) fn first_positions(&self, consumer: &BaseConsumer<Self>) -> Result<Vec<(i32, Position)>, SourceError> {
-        let all: Vec<i32> =
-            (0..partition_count(consumer, &self.config.client, &self.config.stream, &self.config.topic)?).collect();
+        // Runs in the rebalance callback, where the client must not be polled for what it reports.
+        let metadata = consumer
+            .fetch_metadata(Some(&self.config.topic), REQUEST_TIMEOUT)
+            .map_err(|error| self.broker_error("count the partitions", error))?;
+        let all: Vec<i32> = (0..partition_count(&metadata, &self.config.stream, &self.config.topic)?).collect();
         match self.config.start {
             Start::Earliest => self.low_positions(consumer, &all),
             Start::Latest => self.watermarks(consumer, &all, |_, high| high),
