@@ -3,6 +3,8 @@
 # texts beside it, to send them).
 
 FROM rust:1.95-bookworm AS build
+# librdkafka is configured with it.
+RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
 # The library from the same wheel as everywhere else, verified by the same lock file.

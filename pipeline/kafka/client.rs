@@ -35,8 +35,10 @@ pub fn client_config(client: &ClientSettings, defaults: &[(&str, &str)]) -> Clie
     let mut config = ClientConfig::new();
     // The OpenSSL in this program was built elsewhere, and its own default is a folder of that machine; this tries those
     // of all usual distributions. librdkafka takes one of the two forms.
-    if !client.0.contains_key("ssl.ca.pem") {
-        config.set("ssl.ca.location", "probe");
+    for side in ["ssl", "https"] {
+        if !client.0.contains_key(&format!("{side}.ca.pem")) {
+            config.set(format!("{side}.ca.location"), "probe");
+        }
     }
     for (name, value) in defaults {
         config.set(*name, *value);

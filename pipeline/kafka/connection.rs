@@ -118,8 +118,6 @@ fn refused_settings(error: &KafkaError) -> ConnectionError {
     let cause = error.to_string();
     let remedy = if cause.contains("GSSAPI") {
         "set `sasl.mechanism` in `[kafka.client]` to `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`; Kerberos is not built in"
-    } else if cause.contains("not supported in this build") {
-        "choose another `sasl.mechanism` in `[kafka.client]`: this program is built without the HTTP client that fetches tokens"
     } else if cause.contains("location failed") {
         "see that the file is there, can be read by this user, and is PEM"
     } else {

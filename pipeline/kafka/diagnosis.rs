@@ -48,8 +48,8 @@ pub const START_OR_CORRECT: &str =
 
 /// What a report means, by words in it; the first that match any report count, since they say most.
 type Reading = fn(&Client<'_>, &str) -> Option<Diagnosis>;
-const READINGS: [Reading; 7] =
-    [mechanism, credentials, client_certificate, server_certificate, protocol, silence, unreachable];
+const READINGS: [Reading; 8] =
+    [token, mechanism, credentials, client_certificate, server_certificate, protocol, silence, unreachable];
 
 /// The most telling explanation of these reports (the oldest first); `None` where there is none.
 pub fn diagnose(client: &ClientSettings, reports: &[String]) -> Option<Diagnosis> {
@@ -105,6 +105,42 @@ fn authentication(cause: impl Into<String>, remedy: impl Into<String>) -> Option
 fn core(report: &str) -> &str {
     let report = report.split_once("bootstrap: ").map_or(report, |(_, rest)| rest);
     report.rsplit_once(" (after ").map_or(report, |(rest, _)| rest)
+}
+
+/// An OAUTHBEARER token could not be had, or is not taken.
+fn token(client: &Client<'_>, report: &str) -> Option<Diagnosis> {
+    if report.contains(r#""status":"invalid_token""#) {
+        return authentication(
+            "the broker refused the token: it is expired or unsigned, or of an issuer, an audience or a key that the broker does not take",
+            "compare the token's claims and its signing key with the broker's `sasl.oauthbearer.expected.issuer`, `sasl.oauthbearer.expected.audience` and `sasl.oauthbearer.jwks.endpoint.url`",
+        );
+    }
+    let (_, reason) = report.split_once("SASL OAUTHBEARER token: ")?;
+    if reason.contains("unexpired token") {
+        return authentication(
+            "the token endpoint gave a token that is expired already",
+            "set the clocks of this machine and of the token endpoint right, or lengthen the lifetime of its tokens",
+        );
+    }
+    let url = client.get(&["sasl.oauthbearer.token.endpoint.url"]).unwrap_or_default();
+    let place = url::Url::parse(url).ok().and_then(|url| Some(format!("{}{}", url.host_str()?, url.path())));
+    let place = place.unwrap_or_default();
+    if reason.contains("Failed to connect") || reason.contains("resolve host") || reason.contains("timed out") {
+        return authentication(
+            format!("the token endpoint at `{place}` cannot be reached: {reason}"),
+            "correct `sasl.oauthbearer.token.endpoint.url` in `[kafka.client]`, or let this machine reach it",
+        );
+    }
+    if reason.contains("certificate") || reason.contains("SSL") {
+        return authentication(
+            format!("the certificate of the token endpoint at `{place}` is not trusted: {reason}"),
+            "set `https.ca.location` in `[kafka.client]` to the certificate of its authority",
+        );
+    }
+    authentication(
+        format!("the token endpoint at `{place}` gave no token: {reason}"),
+        "correct `sasl.oauthbearer.client.id`, `sasl.oauthbearer.client.secret` and `sasl.oauthbearer.scope` in `[kafka.client]`",
+    )
 }
 
 /// SASL was spoken, and the broker has it in another way or not at all.

@@ -13,6 +13,7 @@ pub mod registry;
 pub mod secured;
 pub mod server;
 pub mod subscriber;
+pub mod tokens;
 
 use std::{
     path::PathBuf,

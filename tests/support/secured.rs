@@ -23,13 +23,14 @@ use super::{
     certificates::{Authority, Validity},
     pipeline::write,
     server::{Server, free_port, server_folder},
+    tokens::IdentityProvider,
 };
 
 /// The password of every user.
 pub const PASSWORD: &str = "correct-horse-91b7";
 
 /// Listeners, each with its protocol. Who comes through the first two is the administrator.
-const LISTENERS: [(&str, &str); 8] = [
+const LISTENERS: [(&str, &str); 9] = [
     ("ADMIN", "PLAINTEXT"),
     ("TLS", "SSL"),
     ("CONTROLLER", "PLAINTEXT"),
@@ -38,6 +39,7 @@ const LISTENERS: [(&str, &str); 8] = [
     ("OTHERNAME", "SSL"),
     ("SASL", "SASL_SSL"),
     ("SCRAM", "SASL_PLAINTEXT"),
+    ("OAUTH", "SASL_SSL"),
 ];
 
 /// Users of PLAIN, who are granted what their test says.
@@ -47,6 +49,7 @@ const LIMITED_USERS: [&str; 8] =
 /// See the module.
 pub struct SecuredBroker {
     ports: Vec<(&'static str, u16)>,
+    pub tokens: IdentityProvider,
     folder: TempDir,
     admin: AdminClient<DefaultClientContext>,
     _server: Server,
@@ -79,13 +82,16 @@ impl SecuredBroker {
             write(folder.path(), &format!("{name}.key"), &certificate.key);
         }
         let ports: Vec<_> = LISTENERS.iter().map(|(name, _)| (*name, free_port())).collect();
+        let tokens = IdentityProvider::start();
         let scram =
             ["SCRAM-SHA-256", "SCRAM-SHA-512"].map(|name| format!("{name}=[name=albertine,password={PASSWORD}]"));
         write(folder.path(), "scram", &format!("{}\n", scram.join("\n")));
-        write(folder.path(), "server.properties", &properties(&ports, folder.path().to_str().unwrap()));
-        let server = Server::start("kafka", folder.path(), ports[0].1, Some("Kafka Server started"));
+        write(folder.path(), "server.properties", &properties(&ports, folder.path().to_str().unwrap(), &tokens));
+        let allowed = format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={}", tokens.url("jwks"));
+        let environment = [("JAVA_TOOL_OPTIONS", allowed)];
+        let server = Server::start("kafka", folder.path(), ports[0].1, Some("Kafka Server started"), &environment);
         let admin = ClientConfig::new().set("bootstrap.servers", format!("127.0.0.1:{}", ports[0].1)).create().unwrap();
-        let broker = Self { ports, folder, admin, _server: server };
+        let broker = Self { ports, tokens, folder, admin, _server: server };
         // Whom the matrix lets in may do everything.
         for user in ["User:albertine", "User:CN=albertine"] {
             for (kind, operations) in
@@ -163,7 +169,7 @@ pub const CREATE: i8 = 5;
 pub const DESCRIBE: i8 = 8;
 pub const DESCRIBE_CONFIGS: i8 = 10;
 
-fn properties(ports: &[(&str, u16)], folder: &str) -> String {
+fn properties(ports: &[(&str, u16)], folder: &str, tokens: &IdentityProvider) -> String {
     let port = |wanted: &str| ports.iter().find(|(name, _)| *name == wanted).unwrap().1;
     let listed = |names: &mut dyn Iterator<Item = (&str, u16)>| {
         names.map(|(name, port)| format!("{name}://127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
@@ -207,10 +213,17 @@ listener.name.sasl.scram-sha-256.sasl.jaas.config={scram}
 listener.name.sasl.scram-sha-512.sasl.jaas.config={scram}
 listener.name.scram.sasl.enabled.mechanisms=SCRAM-SHA-256
 listener.name.scram.scram-sha-256.sasl.jaas.config={scram}
+listener.name.oauth.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.oauth.oauthbearer.sasl.server.callback.handler.class=org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler
+listener.name.oauth.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;
+sasl.oauthbearer.jwt.validator.class=org.apache.kafka.common.security.oauthbearer.BrokerJwtValidator
+sasl.oauthbearer.jwks.endpoint.url={jwks}
+sasl.oauthbearer.expected.audience=kafka
 ",
         listeners = listed(&mut ports.iter().copied()),
         advertised = listed(&mut ports.iter().copied().filter(|(name, _)| *name != "CONTROLLER")),
         protocols = protocols.join(","),
         controller = port("CONTROLLER"),
+        jwks = tokens.url("jwks"),
     )
 }

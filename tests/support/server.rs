@@ -34,10 +34,11 @@ pub struct Server {
 
 impl Server {
     /// Starts a server; it is ready when its log holds `ready`, or, without that, when its port answers.
-    pub fn start(kind: &str, folder: &Path, port: u16, ready: Option<&str>) -> Self {
+    pub fn start(kind: &str, folder: &Path, port: u16, ready: Option<&str>, environment: &[(&str, String)]) -> Self {
         let log = write(folder, "log", "");
         let mut command = Command::new(repository("config/local/server"));
         command.arg(kind).arg(folder).arg(port.to_string());
+        command.envs(environment.iter().map(|(name, value)| (*name, value)));
         let output = File::options().append(true).open(&log).unwrap();
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         let mut server = Self { child: spawn_for_good(command), log };

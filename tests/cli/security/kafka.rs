@@ -8,6 +8,7 @@ use crate::support::{
     eventually,
     pipeline::Process,
     secured::{PASSWORD, SecuredBroker, broker},
+    tokens::CLIENT_SECRET,
     unique,
 };
 
@@ -17,7 +18,7 @@ const CHECK_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// What no output may hold.
 const WRONG: &str = "wrong-5e0d";
-const SECRETS: [&str; 2] = [PASSWORD, WRONG];
+const SECRETS: [&str; 3] = [PASSWORD, CLIENT_SECRET, WRONG];
 
 type Settings = Vec<(&'static str, String)>;
 
@@ -44,6 +45,20 @@ fn sasl(broker: &SecuredBroker, mechanism: &str, password: &str) -> Settings {
             ("sasl.mechanism", mechanism),
             ("sasl.username", "albertine"),
             ("sasl.password", password),
+        ],
+    )
+}
+
+fn oauth(broker: &SecuredBroker, endpoint: &str, secret: &str) -> Settings {
+    with(
+        tls(broker),
+        &[
+            ("security.protocol", "SASL_SSL"),
+            ("sasl.mechanism", "OAUTHBEARER"),
+            ("sasl.oauthbearer.method", "oidc"),
+            ("sasl.oauthbearer.client.id", "albertine"),
+            ("sasl.oauthbearer.client.secret", secret),
+            ("sasl.oauthbearer.token.endpoint.url", endpoint),
         ],
     )
 }
@@ -239,19 +254,57 @@ fn mechanism_cases(broker: &SecuredBroker) -> Vec<Case> {
             CONNECTION,
             &["GSSAPI", "set `sasl.mechanism`", "Kerberos is not built in"],
         ),
+    ]
+}
+
+/// A token, from an endpoint that gives one of each kind.
+fn token_cases(broker: &SecuredBroker) -> Vec<Case> {
+    vec![
         case(
             "oauthbearer",
-            "SASL",
-            with(
-                tls(broker),
-                &[
-                    ("security.protocol", "SASL_SSL"),
-                    ("sasl.mechanism", "OAUTHBEARER"),
-                    ("sasl.oauthbearer.method", "oidc"),
-                ],
-            ),
-            CONNECTION,
-            &["not supported in this build", "built without the HTTP client that fetches tokens"],
+            "OAUTH",
+            oauth(broker, &broker.tokens.url("token"), CLIENT_SECRET),
+            USER,
+            &["`albertine` by OAUTHBEARER"],
+        ),
+        case(
+            "oauthbearer: wrong secret",
+            "OAUTH",
+            oauth(broker, &broker.tokens.url("token"), WRONG),
+            USER,
+            &[
+                "gave no token",
+                "invalid_client",
+                "correct `sasl.oauthbearer.client.id`, `sasl.oauthbearer.client.secret`",
+            ],
+        ),
+        case(
+            "oauthbearer: expired token",
+            "OAUTH",
+            oauth(broker, &broker.tokens.url("expired"), CLIENT_SECRET),
+            USER,
+            &["a token that is expired already", "set the clocks"],
+        ),
+        case(
+            "oauthbearer: token of a foreign key",
+            "OAUTH",
+            oauth(broker, &broker.tokens.url("forged"), CLIENT_SECRET),
+            USER,
+            &["the broker refused the token", "`sasl.oauthbearer.jwks.endpoint.url`"],
+        ),
+        case(
+            "oauthbearer: unsigned token",
+            "OAUTH",
+            oauth(broker, &broker.tokens.url("unsigned"), CLIENT_SECRET),
+            USER,
+            &["the broker refused the token", "`sasl.oauthbearer.jwks.endpoint.url`"],
+        ),
+        case(
+            "oauthbearer: no token endpoint",
+            "OAUTH",
+            oauth(broker, "http://127.0.0.1:1/token", CLIENT_SECRET),
+            USER,
+            &["cannot be reached", "correct `sasl.oauthbearer.token.endpoint.url`"],
         ),
     ]
 }
@@ -283,7 +336,7 @@ fn every_mechanism_works_and_every_mistake_is_told_with_its_remedy() {
     let topic = unique("secured");
     broker.create_topic(&topic);
     broker.produce_documents(&topic, 0..3);
-    let cases: Vec<Case> = [tls_cases, certificate_cases, password_cases, mechanism_cases]
+    let cases: Vec<Case> = [tls_cases, certificate_cases, password_cases, mechanism_cases, token_cases]
         .into_iter()
         .flat_map(|cases| cases(broker))
         .collect();

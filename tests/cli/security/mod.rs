@@ -70,7 +70,7 @@ rating = "/rating"
 
 #[test]
 fn every_example_of_a_connection_is_a_valid_configuration() {
-    for name in ["kafka-sasl-ssl", "kafka-mtls", "postgres-verify-full"] {
+    for name in ["kafka-sasl-ssl", "kafka-mtls", "kafka-oauthbearer", "postgres-verify-full"] {
         let example = format!("config/examples/{name}.toml");
         // Reads and validates the file, and needs none of the files that it names.
         Setup::new().run(["--config", &example, "database", "migrate", "--print-sql"], "").expect(0);

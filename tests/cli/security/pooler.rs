@@ -41,7 +41,7 @@ default_pool_size = 2
             folder = folder.path().display(),
         );
         write(folder.path(), "pgbouncer.ini", &settings);
-        Self { port, _server: Server::start("pgbouncer", folder.path(), port, None), _folder: folder }
+        Self { port, _server: Server::start("pgbouncer", folder.path(), port, None, &[]), _folder: folder }
     }
 }
 

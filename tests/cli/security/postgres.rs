@@ -52,7 +52,7 @@ impl SecuredPostgres {
             "pg_hba.conf",
             "hostssl all certified 127.0.0.1/32 cert\nhostssl all all 127.0.0.1/32 scram-sha-256\n",
         );
-        let server = Server::start("postgres", folder.path(), port, None);
+        let server = Server::start("postgres", folder.path(), port, None, &[]);
         let url = format!("postgres://albertine:{PASSWORD}@127.0.0.1:{port}/postgres?sslmode=require");
         let pool = crate::support::eventually("Postgres lets the administrator in", || {
             block_on(PgPoolOptions::new().max_connections(1).connect(&url)).ok()
