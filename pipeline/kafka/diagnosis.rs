@@ -3,7 +3,7 @@
 //! librdkafka tries again for ever and tells of each attempt in a line of text; the request that waits for the
 //! connection only times out. The texts here are those of the release that is linked; a report that matches none is
 //! passed on as it is. Whether a server's certificate is too old, of a foreign authority or for another name is not in
-//! them: see [`super::certificate`].
+//! them: `kafka/certificate.rs` looks at it.
 
 use std::fmt;
 

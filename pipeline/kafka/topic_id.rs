@@ -97,7 +97,8 @@ pub struct TopicRights {
     pub write: bool,
 }
 
-/// What this user may do with a topic: everything where the broker checks nobody. `None` where there is no such topic.
+/// What this user may do with a topic: everything where the broker checks nobody, or does not tell (before 2.3). `None`
+/// where there is no such topic.
 ///
 /// It blocks as [`topic_id`] does.
 ///
@@ -218,7 +219,8 @@ fn rights(description: &rd_kafka_TopicDescription_t) -> TopicRights {
         // makes them from the bits that it knows, so each is a variant.
         unsafe { std::slice::from_raw_parts(operations, count) }
     };
-    let may = |operation| operations.contains(&operation);
+    // Whoever may see a topic has at least `Describe`: a broker that lists nothing does not tell.
+    let may = |operation| operations.is_empty() || operations.contains(&operation);
     TopicRights {
         read: may(rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ),
         write: may(rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_WRITE),

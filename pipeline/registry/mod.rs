@@ -1,7 +1,7 @@
 //! The client of a Confluent-compatible schema registry: schemas by the ids that records carry.
 //!
 //! A schema never changes under its id, so what was read once is kept. That the registry has no such schema is believed
-//! for [`UNKNOWN_FOR`] only: it may be registered later. Anything else that is no answer is never taken for one: the
+//! for half a minute only: it may be registered later. Anything else that is no answer is never taken for one: the
 //! caller waits and asks again. Calls block, and may be made from any thread; two that miss at once both ask.
 
 use std::{

@@ -33,18 +33,17 @@ impl Postgres {
         let oldest =
             chrono::Duration::from_std(retention).ok().and_then(|retention| today.checked_sub_signed(retention));
         for table in TABLES {
-            if !owns {
-                if let Some(oldest) = oldest {
-                    self.delete_before(table, first_of_month(oldest)).await?;
+            if owns {
+                for month in [first_of_month(today), first_of_month(today) + Months::new(1)] {
+                    self.make_partition(table, month).await?;
                 }
-                continue;
             }
-            for month in [first_of_month(today), first_of_month(today) + Months::new(1)] {
-                self.make_partition(table, month).await?;
+            let Some(oldest) = oldest.map(first_of_month) else { continue };
+            if owns {
+                self.drop_partitions(table, oldest).await?;
             }
-            if let Some(oldest) = oldest {
-                self.drop_partitions(table, first_of_month(oldest)).await?;
-            }
+            // What is left of that age has no partition of its own.
+            self.delete_before(table, oldest).await?;
         }
         sqlx::query("DELETE FROM rejected_records WHERE keep_until < now()")
             .execute(&self.pool)
@@ -68,12 +67,16 @@ impl Postgres {
     }
 
     async fn delete_before(&self, table: &str, before: NaiveDate) -> Result<(), StoreError> {
+        let failed = || store_error("delete rows that are older than their retention");
+        // Not the sessions' own level: another worker may delete the same rows.
+        let mut transaction = self.pool.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(failed())?;
         let statement = format!("DELETE FROM {table} WHERE rejected_at < '{before} 00:00:00+00'");
         let deleted = sqlx::query(sqlx::AssertSqlSafe(statement))
-            .execute(&self.pool)
+            .execute(&mut *transaction)
             .await
-            .map_err(store_error("delete rows that are older than their retention"))?
+            .map_err(failed())?
             .rows_affected();
+        transaction.commit().await.map_err(failed())?;
         if deleted > 0 {
             tracing::info!(table, deleted, "deleted rows that are older than their retention");
         }

@@ -277,6 +277,11 @@ fn partitions_by_month_are_made_by_many_at_once_and_old_ones_retired() {
     fixture.statement(
         "CREATE TABLE {s}.rejections_2020_01 PARTITION OF {s}.rejections FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')",
     );
+    // One that no partition takes.
+    fixture.statement(
+        "INSERT INTO {s}.rejections (stream, topic, partition, \"offset\", stage, reason, message, rejected_at)
+         VALUES ('a', 'a', 0, 0, 'decode', 'a', 'a', '2021-01-01')",
+    );
     let retention = std::time::Duration::from_hours(1);
     block_on(async {
         let (first, second) =
@@ -287,7 +292,9 @@ fn partitions_by_month_are_made_by_many_at_once_and_old_ones_retired() {
     let partitions = fixture.database.texts(
         "SELECT relname::text FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = '{s}.rejections'::regclass",
     );
-    assert_eq!(partitions.len(), 2, "{partitions:?}");
+    // Two months, and the one for what has no other.
+    assert_eq!(partitions.len(), 3, "{partitions:?}");
+    assert_eq!(fixture.database.number("SELECT count(*) FROM {s}.rejections"), 0);
     assert!(!partitions.contains(&"rejections_2020_01".to_owned()));
 }
 
