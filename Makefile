@@ -25,7 +25,7 @@ test: ## unit and integration tests against a real broker and database, and 90 s
 	@$(WITH_SERVICES) ALBERTINE_CHAOS_SECONDS=$${ALBERTINE_CHAOS_SECONDS:-90} ALBERTINE_CHAOS_SEED=$${ALBERTINE_CHAOS_SEED:-0} $(CHAOS)
 
 test-long: test ## the tests that take minutes, in addition
-	@$(WITH_SERVICES) cargo test --locked -- --ignored --skip chaos --skip latency
+	@$(WITH_SERVICES) cargo test --locked -- --ignored --skip chaos --skip latency --skip soak
 
 chaos: ## 100 seeded runs with kills, zombies, restarts and lost offsets, compared record by record
 	@config/local/prepare tests

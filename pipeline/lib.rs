@@ -6,8 +6,8 @@
 //!
 //! - [`domain`], [`decode`], [`text`], [`model`]: values and rules, without runtime or adapter.
 //! - [`engine`]: groups windows of text and runs them, one ONNX Runtime session a core.
-//! - [`source`], [`storage`], [`registry`]: the adapters to Kafka, Postgres and the schema registry, with the contracts
-//!   they keep.
+//! - [`source`], [`storage`], [`registry`]: the adapters to Kafka, files, Postgres and the schema registry, with the
+//!   contracts they keep.
 //! - [`publish`]: what is stored, to the live topic.
 //! - [`stream`]: one stream of records, from arrival to stored label.
 //! - [`inspection`]: where each partition stands, for the commands that show and move positions.

@@ -15,7 +15,7 @@ use tempfile::NamedTempFile;
 use super::GlobalOptions;
 use crate::{
     domain::{label::Label, rejection::Rejection, tracker::Tracker},
-    engine::{Job, JobResult},
+    engine::{Job, JobResult, Priority},
     source::file::{self, FileError, FileFormat, FileRecord, Place},
     stream::intake,
     topology::ModelHost,
@@ -173,7 +173,7 @@ impl<'a> Classifier<'a> {
                 let done = move |result| {
                     let _ = answers.send((ticket, result));
                 };
-                self.host.engine.submit(Job { inputs, done: Box::new(done) });
+                self.host.engine.submit(Job { priority: Priority::Live, inputs, done: Box::new(done) });
             }
         }
         while let Ok(answer) = self.answers.1.try_recv() {

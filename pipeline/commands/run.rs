@@ -8,11 +8,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{GlobalOptions, dry_run, find_stream, output::OutputFormat, runtime};
 use crate::{
     config::resolved::{Config, StreamConfig},
+    crash,
     decode::TopicPosition,
     kafka::peek,
     source::Content,
     stream::dry_run::{DryRun, Summary},
-    topology::{self, ModelHost},
+    topology::{self, Backfills, ModelHost},
 };
 
 /// Exit code of a process that a second signal ended, by the shell's convention for SIGINT.
@@ -27,6 +28,9 @@ partitions are handed back. A second one ends the process at once; nothing is lo
 records carry a rating it says how far the labels agree with it, so that one sees whether the model suits the data:
   albertine run --dry-run --limit 500 reviews")]
 pub struct RunArgs {
+    /// Work on running backfills too, while nothing live waits
+    #[arg(long, env = "ALBERTINE_RUN_BACKFILL", conflicts_with = "dry_run")]
+    backfill: bool,
     /// Label the newest records, show what came of them, and store and publish nothing
     #[arg(long)]
     dry_run: bool,
@@ -53,10 +57,11 @@ pub fn run(global: &GlobalOptions, args: &RunArgs) -> anyhow::Result<()> {
     if args.dry_run {
         return label_newest(&config, args);
     }
+    let backfills = if args.backfill { Backfills::TakeUp } else { Backfills::LeaveToOthers };
     crash_on_panic();
     runtime()?.block_on(async {
         let shutdown = wait_for_signal()?;
-        topology::run(config, shutdown).await
+        topology::run(config, backfills, shutdown).await
     })
 }
 
@@ -91,6 +96,9 @@ fn label_newest_of(config: &Config, stream: &StreamConfig, host: &ModelHost, lim
 pub(super) fn crash_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        if crash::is_contained() {
+            return;
+        }
         report(panic);
         std::process::abort();
     }));

@@ -146,6 +146,7 @@ pub struct Engine {
     pub sessions: Option<NonZeroUsize>,
     pub group_tokens_max: NonZeroUsize,
     pub queue_tokens_max: NonZeroUsize,
+    pub backfill_queue_tokens_max: NonZeroUsize,
     pub tokenizer_threads: NonZeroUsize,
 }
 
@@ -157,6 +158,8 @@ impl Default for Engine {
             sessions: None,
             group_tokens_max: size(512),
             queue_tokens_max: size(65_536),
+            // Enough that no session waits for tokenizing; windows of backfills go one by one.
+            backfill_queue_tokens_max: size(16_384),
             tokenizer_threads: size(1),
         }
     }

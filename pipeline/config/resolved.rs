@@ -227,6 +227,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
             sessions: file.engine.sessions.unwrap_or(cores),
             group_tokens_max: file.engine.group_tokens_max.get(),
             queue_tokens_max: file.engine.queue_tokens_max.get(),
+            backfill_queue_tokens_max: file.engine.backfill_queue_tokens_max.get(),
         },
         tokenizer_threads: file.engine.tokenizer_threads,
         onnxruntime_library: overrides.onnxruntime_library.or(file.engine.onnxruntime_library),

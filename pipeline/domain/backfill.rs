@@ -1,8 +1,8 @@
 //! Backfills: jobs that label the records of files, cut into shards that workers share out among each other.
 //!
 //! A shard is to its job what a partition is to a topic, and the number of a record in its shard is its offset; so
-//! checkpoints, claims and versions are those of any partition. The job's [topic](topic) has a slash in its name, which
-//! no topic of Kafka can have.
+//! checkpoints, claims and versions are those of any partition. The name that stands for its topic has a
+//! slash, which no topic of Kafka can have.
 
 use std::{fmt, sync::Arc};
 

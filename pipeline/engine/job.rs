@@ -10,8 +10,17 @@ use crate::text::tokenize::TokenWindow;
 /// Index of a model in the list the engine was started with.
 pub type ModelIndex = usize;
 
+/// Whose turn it is first. Ordered: what comes first is less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    Live,
+    /// Only while nothing live waits.
+    Backfill,
+}
+
 /// The windows of one document, for each model it goes through.
 pub struct Job {
+    pub priority: Priority,
     pub inputs: Vec<JobInput>,
     /// Called once, on a worker's thread, when every window is done. It must not block for long.
     pub done: Box<dyn FnOnce(JobResult) + Send>,
@@ -109,7 +118,7 @@ mod tests {
     fn job(windows: Vec<Vec<TokenWindow>>) -> (Job, mpsc::Receiver<JobResult>) {
         let (sender, receiver) = mpsc::channel();
         let inputs = windows.into_iter().enumerate().map(|(model, windows)| JobInput { model, windows }).collect();
-        (Job { inputs, done: Box::new(move |result| sender.send(result).unwrap()) }, receiver)
+        (Job { priority: Priority::Live, inputs, done: Box::new(move |result| sender.send(result).unwrap()) }, receiver)
     }
 
     #[test]

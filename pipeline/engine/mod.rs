@@ -5,7 +5,8 @@
 //! - Every [`Job`] that [`Engine::submit`] accepts is answered exactly once, by its `done` callback, unless
 //!   the engine is dropped before its turn: then the callback is dropped uncalled, and the record is not
 //!   finished, so it will be read again.
-//! - What is queued is bounded in tokens. `submit` blocks its thread while the queue is full.
+//! - What is queued is bounded in tokens, for each [`Priority`] apart. `submit` blocks its thread while the queue of its
+//!   priority is full, so a backfill never holds up a live document there.
 //! - A failing group is answered with an error for each of its windows; the worker goes on.
 //!
 //! It does not know streams, offsets or labels. [`scheduler`] is pure, [`session`] is the only importer
@@ -16,5 +17,5 @@ pub mod scheduler;
 pub mod session;
 pub mod worker;
 
-pub use job::{InferError, Job, JobResult};
+pub use job::{InferError, Job, JobResult, Priority};
 pub use worker::{Engine, EngineConfig};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    job::{Job, WindowTask, split},
+    job::{Job, Priority, WindowTask, split},
     scheduler::{Group, Scheduler},
     session::{ModelSession, OnnxRuntime, SessionError},
 };
@@ -24,6 +24,8 @@ pub struct EngineConfig {
     /// Tokens that may wait. Enough that a worker always finds companions of equal length; what is above
     /// only costs memory and latency.
     pub queue_tokens_max: usize,
+    /// The same for what waits of backfills beside live streams.
+    pub backfill_queue_tokens_max: usize,
 }
 
 /// Accepts documents and answers them. Dropping it ends the workers after the group they are at.
@@ -38,7 +40,7 @@ struct Shared {
     work: Condvar,
     /// Submitters wait here for room.
     room: Condvar,
-    queue_tokens_max: usize,
+    config: EngineConfig,
 }
 
 struct Queue {
@@ -64,7 +66,7 @@ impl Engine {
             queue: Mutex::new(Queue { scheduler: Scheduler::new(config.group_tokens_max), closed: false }),
             work: Condvar::new(),
             room: Condvar::new(),
-            queue_tokens_max: config.queue_tokens_max,
+            config,
         });
         let names: Vec<Arc<str>> = models.iter().map(|model| model.name.clone()).collect();
         let workers = sessions
@@ -85,12 +87,17 @@ impl Engine {
     /// Queues a document, blocking while the queue is full. A document larger than the whole queue is
     /// taken when the queue is empty.
     pub fn submit(&self, job: Job) {
+        let priority = job.priority;
+        let queue_tokens_max = match priority {
+            Priority::Live => self.shared.config.queue_tokens_max,
+            Priority::Backfill => self.shared.config.backfill_queue_tokens_max,
+        };
         let tasks = split(job);
         let tokens: usize = tasks.iter().map(|(_, task)| task.ids.len()).sum();
         let mut queue = self.shared.lock();
         while !queue.closed
-            && queue.scheduler.queued_tokens() > 0
-            && queue.scheduler.queued_tokens() + tokens > self.shared.queue_tokens_max
+            && queue.scheduler.queued_tokens(priority) > 0
+            && queue.scheduler.queued_tokens(priority) + tokens > queue_tokens_max
         {
             queue = self.shared.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
@@ -98,7 +105,7 @@ impl Engine {
             return;
         }
         for (model, task) in tasks {
-            queue.scheduler.push(model, task.ids.len(), task);
+            queue.scheduler.push(priority, model, task.ids.len(), task);
         }
         drop(queue);
         self.shared.work.notify_all();
@@ -137,7 +144,10 @@ impl Shared {
                 return None;
             }
             if let Some(group) = queue.scheduler.next_group() {
-                metrics::gauge!(names::ENGINE_QUEUED_TOKENS).set(queue.scheduler.queued_tokens() as f64);
+                for (priority, name) in [(Priority::Live, "live"), (Priority::Backfill, "backfill")] {
+                    metrics::gauge!(names::ENGINE_QUEUED_TOKENS, "priority" => name)
+                        .set(queue.scheduler.queued_tokens(priority) as f64);
+                }
                 drop(queue);
                 self.room.notify_all();
                 return Some(group);

@@ -134,7 +134,7 @@ impl Postgres {
             "INSERT INTO backfill_jobs (job, stream, rank, generation, publishes, key_field, fields, created_at)
              SELECT $1, $2, $3, CASE WHEN $3 = 'newest' THEN coalesce(max(generation), 1) ELSE 0 END, $4, $5, $6, $7
              FROM checkpoints
-             WHERE stream = $2 AND NOT starts_with(topic, $8)
+             WHERE stream = $2 AND topic NOT LIKE '%/%'
              RETURNING *",
         )
         .bind(&job.id)
@@ -144,7 +144,6 @@ impl Postgres {
         .bind(&job.key_field)
         .bind(&job.fields)
         .bind(job.created_at)
-        .bind(TOPIC_PREFIX)
         .fetch_one(&mut *transaction)
         .await
         .map_err(failed())?;
@@ -218,6 +217,18 @@ impl Postgres {
             .await
             .map_err(store_error("read the backfill"))?;
         row.map(JobRow::job).transpose()
+    }
+
+    /// The files of a job that are not done.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open_backfill_files(&self, id: &str) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar("SELECT DISTINCT file FROM backfill_shards WHERE job = $1 AND state = 'open' ORDER BY file")
+            .bind(id)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(store_error("read the files of the backfill"))
     }
 
     /// How far a job is.

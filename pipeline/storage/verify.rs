@@ -77,7 +77,7 @@ FROM (
     UNION ALL
     SELECT stream, document_id, format('its version %s lies beyond what the checkpoint says is stored', version)
     FROM documents
-    WHERE version[1] > 0 AND ($1::text IS NULL OR stream = $1)
+    WHERE ($1::text IS NULL OR stream = $1)
       AND NOT EXISTS (
           SELECT FROM checkpoints
           WHERE checkpoints.stream = documents.stream AND checkpoints.partition = documents.version[3]

@@ -18,7 +18,7 @@ use crate::{
         rejection::{Rejection, Stage},
     },
     engine::{
-        Engine, Job, JobResult,
+        Engine, Job, JobResult, Priority,
         job::{JobInput, ModelIndex},
     },
     model::folder::Model,
@@ -47,6 +47,7 @@ pub struct IntakeConfig {
     pub models: Vec<(ModelIndex, Arc<Model>)>,
     /// Rejected records are kept as they came, or go to a topic.
     pub keeps_records: bool,
+    pub priority: Priority,
 }
 
 /// The stream's end of the source.
@@ -170,9 +171,9 @@ pub fn infer(
         Err(rejection) => finish(Outcome::Rejected(rejection)),
         Ok(Prepared::Deletion { id }) => finish(Outcome::Deleted { id }),
         Ok(Prepared::Document(document, inputs)) => {
-            let config = Arc::clone(config);
+            let (priority, config) = (config.priority, Arc::clone(config));
             let done = move |result| finish(outcome(&config, document, result));
-            engine.submit(Job { inputs, done: Box::new(done) });
+            engine.submit(Job { priority, inputs, done: Box::new(done) });
         }
     }
 }

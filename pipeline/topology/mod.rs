@@ -22,7 +22,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::MissedTickBehavior};
 
 use self::stream::{Ended, RunningStream};
 pub use self::{
@@ -33,6 +33,7 @@ pub use self::{
 use crate::{
     config::resolved::{Config, StreamConfig},
     decode::schema::{NoSchemas, Schemas},
+    domain::backfill::TOPIC_PREFIX,
     engine::{Engine, job::ModelIndex, session::OnnxRuntime},
     model::folder::Model,
     registry::Registry,
@@ -119,20 +120,29 @@ pub fn schemas(config: &Config) -> anyhow::Result<Arc<dyn Schemas>> {
     })
 }
 
-/// Runs all streams on their topics until `shutdown` resolves or one of them fails.
+/// Runs all streams on their topics until `shutdown` resolves or one of them fails. `backfills` says whether to work on
+/// those too, while nothing live waits.
 ///
 /// # Errors
 /// The first failure; by then everything has been stopped.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(config: Config, backfills: Backfills, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     if let Some(listen) = config.metrics_listen {
         telemetry::metrics::serve(listen)?;
     }
     let mut pipeline = Pipeline::start(&config, config.streams.values()).await?;
+    pipeline.backfills = backfills;
     for stream in config.streams.values() {
         let feed = pipeline.topic_of(stream);
         pipeline.add(stream, feed).await?;
     }
     pipeline.run_until(shutdown).await
+}
+
+/// Whether running backfills are worked on beside the streams that were added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backfills {
+    TakeUp,
+    LeaveToOthers,
 }
 
 /// One engine, one store, and the streams that run on them.
@@ -142,6 +152,7 @@ pub struct Pipeline<'a> {
     schemas: Arc<dyn Schemas>,
     host: ModelHost,
     running: Vec<RunningStream>,
+    backfills: Backfills,
     ended: (mpsc::Sender<Ended>, mpsc::Receiver<Ended>),
     maintenance: JoinSet<()>,
 }
@@ -169,7 +180,8 @@ impl<'a> Pipeline<'a> {
         maintenance.spawn(maintain(store.clone(), config.rejections_retention));
         maintenance.spawn(fold(store.clone()));
         let (running, ended) = (Vec::new(), mpsc::channel(ENDED_QUEUE));
-        Ok(Self { config, store, schemas, host, running, ended, maintenance })
+        let backfills = Backfills::LeaveToOthers;
+        Ok(Self { config, store, schemas, host, running, backfills, ended, maintenance })
     }
 
     pub fn store(&self) -> &Postgres {
@@ -222,17 +234,44 @@ impl<'a> Pipeline<'a> {
 
     /// The first failure; `None` once all sources have ended well.
     async fn all_ended(&mut self) -> Option<anyhow::Error> {
+        let mut look = tokio::time::interval(backfill::LOOK_INTERVAL);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.running.is_empty() {
-            // The pipeline holds a sender itself, so there is always another one.
-            let Ended { stream, topic, result } = self.ended.1.recv().await?;
-            if let Err(error) = result {
-                return Some(error);
+            tokio::select! {
+                // The pipeline holds a sender itself, so there is always another one.
+                ended = self.ended.1.recv() => {
+                    if let Some(failure) = self.leave(ended?).await {
+                        return Some(failure);
+                    }
+                }
+                _ = look.tick(), if self.backfills == Backfills::TakeUp => {
+                    if let Err(error) = self.take_up_backfills().await {
+                        tracing::warn!(error = format!("{error:#}"), "cannot work on backfills; trying again");
+                    }
+                }
             }
-            let is_it = |running: &mut RunningStream| running.stream == stream && running.topic == topic;
-            let ended: Vec<RunningStream> = self.running.extract_if(.., is_it).collect();
-            // What it read is stored already, so nothing has to be waited for.
-            stop(ended, self.config.shutdown_deadline).await.join().await;
         }
+        None
+    }
+
+    /// Stops a stream that ended. What it failed with, unless it is a backfill beside live streams: those go on, and it
+    /// is taken up again.
+    async fn leave(&mut self, Ended { stream, topic, result }: Ended) -> Option<anyhow::Error> {
+        let is_beside = self.backfills == Backfills::TakeUp && topic.starts_with(TOPIC_PREFIX);
+        let failure = result.err();
+        if let Some(error) = &failure {
+            if !is_beside {
+                return failure;
+            }
+            tracing::error!(%stream, %topic, error = format!("{error:#}"), "a backfill failed");
+        }
+        let is_it = |running: &mut RunningStream| running.stream == stream && running.topic == topic;
+        let ended: Vec<RunningStream> = self.running.extract_if(.., is_it).collect();
+        // What it read is stored already, unless it failed: then nothing is waited for.
+        let deadline = if failure.is_some() { Duration::ZERO } else { self.config.shutdown_deadline };
+        let stopped = stop(ended, deadline).await;
+        // A thread may wait for room in the engine for as long as live windows take it.
+        self.maintenance.spawn(stopped.join());
         None
     }
 

@@ -12,6 +12,7 @@ use crate::{
         dead_letter::{DeadLetter, Place},
         document::SourceRecord,
     },
+    engine::Priority,
     kafka::reread::RecordReader,
     source::replay::{self, InFlight, JOB, ReplayedRecord},
     storage::replay::ReplayedPlaces,
@@ -58,6 +59,7 @@ pub fn feed(pipeline: &Pipeline<'_>, stream: &StreamConfig, replay: Replay) -> F
         publishes: stream.live.is_some(),
         replayed: Some(places),
         decoder: None,
+        priority: Priority::Live,
         read: Box::new(move |sink, control| {
             let records = Records {
                 topic: TopicRecords { reader: None, topic: source_topic, client, generations: replay.generations },

@@ -16,7 +16,7 @@ use crate::{
     },
     decode::{Decoder, schema::Schemas},
     domain::rejection::RejectionLimits,
-    engine::{Engine, job::ModelIndex},
+    engine::{Engine, Priority, job::ModelIndex},
     model::folder::Model,
     publish::PublishingSink,
     source::{
@@ -49,6 +49,7 @@ pub struct Feed {
     pub replayed: Option<ReplayedPlaces>,
     /// In place of the stream's own.
     pub decoder: Option<Decoder>,
+    pub priority: Priority,
     pub read: Read,
 }
 
@@ -66,6 +67,7 @@ pub(super) fn topic_feed(config: &Config, stream: &StreamConfig, claims: Blockin
         publishes: stream.live.is_some(),
         replayed: None,
         decoder: None,
+        priority: Priority::Live,
         read: Box::new(read),
     }
 }
@@ -104,15 +106,14 @@ impl RunningStream {
         intake_config: IntakeConfig,
         feed: Feed,
     ) -> anyhow::Result<Self> {
-        let Feed { topic, publishes, replayed, decoder, read } = feed;
+        let Feed { topic, publishes, replayed, decoder, priority, read } = feed;
         let Parts { config, store, engine, .. } = parts;
         let live = stream.live.as_ref().filter(|_| publishes);
         let ended = |result| Ended { stream: stream.name.clone(), topic: topic.clone(), result };
         let (events, events_out) = mpsc::channel(EVENTS_QUEUE);
         let committer_config = CommitterConfig {
             batch_documents_max: stream.batch_documents_max,
-            // One connection stays free for claims and for reading checkpoints.
-            batches_max: (config.postgres.connections_max as usize).saturating_sub(1).max(1),
+            batches_max: batches_max(config.postgres.connections_max as usize, priority),
             live: live.map(|live| live_format(live, &intake_config.models)),
             keep_records: stream.rejections.keep_records,
             // Whoever replays dead letters expects some of them to be rejected again.
@@ -133,6 +134,7 @@ impl RunningStream {
         let intake_config = Arc::new(IntakeConfig {
             keeps_records: keeps_records(stream, live),
             decoder: decoder.unwrap_or_else(|| intake_config.decoder.clone()),
+            priority,
             ..intake_config
         });
         let mut threads = Vec::new();
@@ -197,6 +199,16 @@ async fn commit<S: LabelStore>(committer: Committer<S>, (sender, mut ended): (mp
     }
 }
 
+/// One connection stays free for claims and for reading checkpoints. What a backfill stores beside live streams takes no
+/// more than a quarter from them.
+fn batches_max(connections: usize, priority: Priority) -> usize {
+    let part = match priority {
+        Priority::Live => connections.saturating_sub(1),
+        Priority::Backfill => connections / 4,
+    };
+    part.max(1)
+}
+
 /// What a stream does with its records.
 pub fn intake_config(
     stream: &StreamConfig,
@@ -211,6 +223,7 @@ pub fn intake_config(
         text_bytes_max: stream.text_bytes_max,
         models,
         keeps_records: keeps_records(stream, stream.live.as_ref()),
+        priority: Priority::Live,
     }
 }
 

@@ -1,5 +1,6 @@
 //! `albertine backfill`: files through a stream's models into its tables, every record once, whatever dies.
 
+mod beside;
 mod crashes;
 mod formats;
 mod jobs;
@@ -82,15 +83,19 @@ impl Setup {
     /// so, and the program finds everything in order.
     fn assert_stored_once(&self, documents: i64, rejected: i64) {
         let database = self.database();
-        assert_eq!(database.current_labels(), documents);
-        assert_eq!(database.number("SELECT count(*) FROM {s}.labels"), documents);
         let places = "SELECT count(DISTINCT (topic, partition, \"offset\")) FROM {s}.rejections";
-        assert_eq!(
-            (database.number("SELECT count(*) FROM {s}.rejections"), database.number(places)),
-            (rejected, rejected)
-        );
+        let rejections = database.number("SELECT count(*) FROM {s}.rejections");
+        assert_eq!((rejections, database.number(places)), (rejected, rejected));
         let stored = "SELECT coalesce(sum(position), 0)::bigint FROM {s}.checkpoints WHERE topic LIKE 'backfill/%'";
         assert_eq!(database.number(stored), documents + rejected);
+        self.assert_in_order(documents);
+    }
+
+    /// The same without what is counted of the jobs' records.
+    fn assert_in_order(&self, documents: i64) {
+        let database = self.database();
+        assert_eq!(database.current_labels(), documents);
+        assert_eq!(database.number("SELECT count(*) FROM {s}.labels"), documents);
         assert_eq!(database.differences_from_a_recount(), [] as [String; 0]);
         let (code, stdout, stderr) = output(self.stream.command(&self.options).arg("verify"), "");
         assert_eq!(code, Some(0), "{stdout}{stderr}");

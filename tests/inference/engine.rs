@@ -11,7 +11,7 @@ use std::{
 };
 
 use albertine::{
-    engine::{Engine, EngineConfig, Job, JobResult, job::JobInput},
+    engine::{Engine, EngineConfig, Job, JobResult, Priority, job::JobInput},
     text::tokenize::TokenWindow,
 };
 
@@ -19,8 +19,12 @@ use super::{ROUNDING_TOLERANCE, distance, goldens, model, runtime, session};
 use crate::support::DEADLINE;
 
 fn engine(sessions: usize, queue_tokens_max: usize) -> Engine {
-    let config =
-        EngineConfig { sessions: NonZeroUsize::new(sessions).unwrap(), group_tokens_max: 256, queue_tokens_max };
+    let config = EngineConfig {
+        sessions: NonZeroUsize::new(sessions).unwrap(),
+        group_tokens_max: 256,
+        queue_tokens_max,
+        backfill_queue_tokens_max: queue_tokens_max,
+    };
     Engine::start(runtime(), &[model()], config).unwrap()
 }
 
@@ -29,7 +33,7 @@ fn window(ids: &[u32]) -> TokenWindow {
 }
 
 fn job(windows: Vec<TokenWindow>, done: impl FnOnce(JobResult) + Send + 'static) -> Job {
-    Job { inputs: vec![JobInput { model: 0, windows }], done: Box::new(done) }
+    Job { priority: Priority::Live, inputs: vec![JobInput { model: 0, windows }], done: Box::new(done) }
 }
 
 #[test]

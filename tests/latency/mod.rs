@@ -23,12 +23,15 @@ use crate::support::{
     broker,
     database::Database,
     eventually,
-    pipeline::{Options, Stream},
+    files::Files,
+    pipeline::{Options, Stream, output},
 };
 
 const PARTITIONS: i32 = 3;
 const RATE: u32 = 200;
 const RECORDS: usize = 4_000;
+/// The first second warms up connections and code.
+const WARM: usize = RATE as usize;
 const BACKLOG: usize = 20_000;
 const ROUNDS: usize = 3;
 
@@ -100,15 +103,15 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share).round() as usize]
 }
 
-fn print_row(name: &str, sent: &[f64], times: &Times) {
+/// Prints a row, and gives its median.
+fn print_row(name: &str, sent: &[f64], times: &Times, warm: usize) -> f64 {
     let times = times.lock().unwrap();
-    // The first second warms up connections and code.
-    let warm = RATE as usize;
     let mut latencies: Vec<f64> =
         times.iter().filter(|(number, _)| **number >= warm).map(|(number, seen)| seen - sent[*number]).collect();
     latencies.sort_by(f64::total_cmp);
     let [p50, p90, p99, max] = [0.5, 0.9, 0.99, 1.0].map(|share| percentile(&latencies, share));
     println!("| {name} | {} | {p50:.1} | {p90:.1} | {p99:.1} | {max:.1} |", latencies.len());
+    p50
 }
 
 #[test]
@@ -129,7 +132,7 @@ fn latency_to_row_and_to_live_record() {
         if live {
             watchers.push(watch_live(&stream.labels, &records, &stop));
         }
-        let sent = send(&stream.topic);
+        let sent = send(&stream.topic, RATE, RECORDS);
         eventually("all rows are there", || (rows.lock().unwrap().len() == RECORDS).then_some(()));
         if live {
             eventually("all live records are there", || (records.lock().unwrap().len() == RECORDS).then_some(()));
@@ -143,21 +146,65 @@ fn latency_to_row_and_to_live_record() {
             if live { "committed row, with a live topic" } else { "committed row, without a live topic" },
             &sent,
             &rows,
+            WARM,
         );
         if live {
-            print_row("visible live record", &sent, &records);
+            print_row("visible live record", &sent, &records, WARM);
         }
     }
 }
 
+#[test]
+#[ignore = "measures: runs alone, by `make bench`"]
+fn latency_beside_a_backfill() {
+    const RATE: u32 = 10;
+    const RECORDS: usize = 400;
+    /// More than is labelled meanwhile.
+    const OLD: usize = 60_000;
+    println!("\nLatency in ms from sending to the committed row at {RATE} records a second, with albert-sentiment");
+    println!("| `run --backfill` | Records | p50 | p90 | p99 | max |");
+    println!("|---|---|---|---|---|---|");
+    let medians = [false, true].map(|beside| {
+        let (stream, files, options) = (Stream::new(PARTITIONS), Files::new(), Options::default());
+        if beside {
+            let old = files.documents("old.jsonl", RECORDS..RECORDS + OLD);
+            let mut start = stream.command(&options);
+            let (code, _, errors) = output(start.args(["backfill", "start", "reviews", "--detach", &old]), "");
+            assert_eq!(code, Some(0), "{errors}");
+        }
+        let process = stream.start_command(&options, &["run", "--backfill"]);
+        process.wait_for_log("claimed");
+        if beside {
+            process.wait_for_log("shard taken");
+        }
+        let (rows, stop) = (Times::default(), Arc::new(AtomicBool::new(false)));
+        let watcher = watch_rows(&stream.database, &rows, &stop);
+        let began = Instant::now();
+        let sent = send(&stream.topic, RATE, RECORDS);
+        eventually("all rows are there", || {
+            (stream.database.number("SELECT count(*) FROM {s}.documents WHERE (version)[1] = 1") == RECORDS as i64)
+                .then_some(())
+        });
+        let old = stream.database.number("SELECT count(*) FROM {s}.documents WHERE (version)[1] = 0");
+        stop.store(true, Ordering::Relaxed);
+        watcher.join().unwrap();
+        let rate = old as f64 / began.elapsed().as_secs_f64();
+        process.kill();
+        let name = if beside { format!("beside a backfill of {rate:.0} documents a second") } else { "alone".into() };
+        // Old documents have ratings up to 4, which are not to be taken for numbers.
+        print_row(&name, &sent, &rows, RATE as usize)
+    });
+    println!("ratio of the medians {:.2}", medians[1] / medians[0]);
+}
+
 /// Sends at the rate, each record at once; the times of sending.
-fn send(topic: &str) -> Vec<f64> {
+fn send(topic: &str, rate: u32, records: usize) -> Vec<f64> {
     let producer: BaseProducer = broker::config().set("linger.ms", "0").create().unwrap();
     let began = Instant::now();
-    let mut sent = Vec::with_capacity(RECORDS);
-    for number in 0..RECORDS {
+    let mut sent = Vec::with_capacity(records);
+    for number in 0..records {
         std::thread::sleep(
-            (began + Duration::from_secs(1) * number as u32 / RATE).saturating_duration_since(Instant::now()),
+            (began + Duration::from_secs(1) * number as u32 / rate).saturating_duration_since(Instant::now()),
         );
         let (id, value) =
             (format!("d{number}"), json!({"id": format!("d{number}"), "text": "good", "rating": number}).to_string());

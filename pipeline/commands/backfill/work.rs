@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     io::IsTerminal,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -19,6 +20,7 @@ use crate::{
     },
     config::resolved::Config,
     domain::backfill::{Job, JobState, Progress},
+    engine::Priority,
     storage::postgres::Postgres,
     telemetry,
     topology::Pipeline,
@@ -79,10 +81,15 @@ pub fn work_on(config: &Config, runtime: &Runtime, job: &Job, json: bool) -> any
             tracing::warn!(%error, "going on without metrics");
         }
         let shutdown = wait_for_signal()?;
-        let mut pipeline = Pipeline::start(config, [stream]).await?;
-        let feed = pipeline.files_of(stream, job.clone())?;
-        pipeline.add(stream, feed).await?;
         let store = connect(config).await?;
+        let files = store.open_backfill_files(&job.id).await?;
+        if let Some(first) = files.first().filter(|_| files.iter().all(|file| !Path::new(file).exists())) {
+            bail!("none of the files of backfill `{}` is on this machine: not `{first}`", job.id);
+        }
+        let mut pipeline = Pipeline::start(config, [stream]).await?;
+        // Nothing is live in this process.
+        let feed = pipeline.files_of(stream, job.clone(), Priority::Live)?;
+        pipeline.add(stream, feed).await?;
         let watch = Watch::new(store.backfill_progress(job).await?);
         watch.beside(&store, job, pipeline.run_until(shutdown)).await?;
         store.close().await;
@@ -100,7 +107,7 @@ async fn end_of(config: &Config, job: &Job) -> anyhow::Result<()> {
     match job.state {
         JobState::Finished if progress.shards_failed == 0 => Ok(()),
         JobState::Finished => bail!(
-            "{} of {} shard(s) failed; once their files are mended, try them again with `albertine backfill resume {id}`:\n  {}",
+            "{} of {} shard(s) failed; try them again with `albertine backfill resume {id}`, or start a new backfill for files that had to be mended:\n  {}",
             progress.shards_failed,
             progress.shards,
             progress.failures.join("\n  ")

@@ -70,7 +70,8 @@ pub(super) fn is_compressed(mut reader: impl Read) -> io::Result<bool> {
 pub(super) fn decompress(reader: impl Read + Send + 'static, path: Option<&Path>) -> io::Result<Box<dyn Read + Send>> {
     let mut reader = BufReader::with_capacity(BUFFER_BYTES, reader);
     let found = {
-        let start = reader.fill_buf()?;
+        // What cannot be read fails again when it is read.
+        let start = reader.fill_buf().unwrap_or_default();
         Compression::ALL.into_iter().find(|compression| start.starts_with(compression.magic()))
     };
     let named = path.and_then(Compression::of_name);

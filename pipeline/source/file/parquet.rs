@@ -27,6 +27,7 @@ use parquet::{
 use serde_json::{Map, Value};
 
 use super::{Consumed, FileError, FileRecord, Place, RECORD_BYTES_MAX, Unit, display};
+use crate::crash::contain;
 
 /// What a Parquet file begins and ends with.
 pub(super) const MAGIC: &[u8] = b"PAR1";
@@ -106,16 +107,27 @@ impl Iterator for ParquetRecords {
     type Item = Result<FileRecord, FileError>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        contain(|| self.step()).unwrap_or_else(|panic| Some(Err(self.fail(&panic))))
+    }
+}
+
+impl ParquetRecords {
+    fn step(&mut self) -> Option<Result<FileRecord, FileError>> {
         loop {
-            if self.failed {
-                return None;
-            }
-            if let Some(row) = self.rows.as_mut().and_then(|rows| rows.rows.next()) {
-                self.consumed.add(self.rows.as_ref().map_or(0, |rows| rows.bytes_each));
-                return Some(row.map_err(|error| self.fail(&error)).and_then(|row| {
-                    self.row += 1;
-                    self.record(row)
-                }));
+            if let Some(rows) = &mut self.rows
+                && let Some(row) = rows.rows.next()
+            {
+                self.consumed.add(rows.bytes_each);
+                return Some(match row {
+                    Ok(row) => {
+                        self.row += 1;
+                        self.record(row)
+                    }
+                    Err(error) => Err(self.fail(&error)),
+                });
             }
             let group = self.groups.next()?;
             if self.file.reader.metadata().row_group(group).num_rows() == 0 {
@@ -127,9 +139,7 @@ impl Iterator for ParquetRecords {
             }
         }
     }
-}
 
-impl ParquetRecords {
     fn open_group(&self, group: usize) -> parquet::errors::Result<Rows> {
         let reader = self.file.reader.get_row_group(group)?;
         let metadata = reader.metadata();
@@ -139,7 +149,7 @@ impl ParquetRecords {
         Ok(Rows { rows, bytes_each })
     }
 
-    fn fail(&mut self, error: &parquet::errors::ParquetError) -> FileError {
+    fn fail(&mut self, error: &impl ToString) -> FileError {
         self.failed = true;
         FileError::Read { name: self.file.name.clone(), place: place(self.row), problem: error.to_string() }
     }
@@ -397,5 +407,38 @@ mod tests {
         fs::write(&path, "PAR1 and nothing behind it").unwrap();
         let error = ParquetFile::open(&path).err().unwrap().to_string();
         assert!(error.starts_with(&format!("cannot read `{}` as Parquet: ", path.display())), "{error}");
+    }
+
+    #[test]
+    fn whatever_is_broken_in_a_file_ends_its_reading_and_nothing_else() {
+        let (_folder, path) = file();
+        let good: Option<&[u8]> = Some(b"good");
+        write(&path, &[&[good; 20], &[good, None]]);
+        let bytes = fs::read(&path).unwrap();
+        let hook = std::panic::take_hook();
+        // What is contained would fill the screen.
+        std::panic::set_hook(Box::new(move |panic| {
+            if !crate::crash::is_contained() {
+                hook(panic);
+            }
+        }));
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut broken = 0;
+        for _ in 0..2_000 {
+            let mut bytes = bytes.clone();
+            for _ in 0..random.usize(1..4) {
+                let place = random.usize(..bytes.len());
+                bytes[place] = random.u8(..);
+            }
+            bytes.truncate(if random.bool() { bytes.len() } else { random.usize(..bytes.len()) });
+            fs::write(&path, &bytes).unwrap();
+            let Ok(file) = ParquetFile::open(&path) else { continue };
+            let records: Vec<_> = file.records(.., Consumed::default()).take(1_000).collect();
+            let ends =
+                records.iter().filter(|record| record.as_ref().is_err_and(|error| !error.is_one_record())).count();
+            assert!(ends <= 1, "something was read behind the end");
+            broken += ends;
+        }
+        assert!(broken > 100, "only {broken} files were broken");
     }
 }
