@@ -8,7 +8,7 @@ export SQLX_OFFLINE := true
 WITH_SERVICES := . .local/env &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long chaos bench stop build lint clean-data
+.PHONY: help demo test test-long chaos fuzz bench stop build lint clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test-long: test ## the tests that take minutes, in addition
 chaos: ## 100 seeded runs with kills, zombies, restarts and lost offsets, compared record by record
 	@config/local/prepare tests
 	@$(WITH_SERVICES) ALBERTINE_CHAOS_RUNS=$${ALBERTINE_CHAOS_RUNS:-100} $(CHAOS)
+
+fuzz: ## libFuzzer against decoding, mappings, windows and the configuration, a minute each
+	@tests/fuzz/run
 
 bench: ## latency to row and live record, and what publishing costs; see benches/README.md
 	@config/local/prepare tests
