@@ -46,6 +46,7 @@ default_pool_size = 2
 }
 
 #[test]
+#[ignore = "builds PgBouncer from its source: `make test-long`"]
 fn the_pipeline_runs_through_pgbouncer_in_transaction_mode() {
     let stream = Stream::with_database(2, Database::empty("pooled"));
     let role = Role::new(&stream.database);
