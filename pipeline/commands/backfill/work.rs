@@ -71,8 +71,6 @@ pub fn run(config: &Config, args: &WorkArgs) -> anyhow::Result<()> {
 pub fn work_on(config: &Config, runtime: &Runtime, job: &Job, json: bool) -> anyhow::Result<()> {
     let stream = stream_of(config, job)?;
     crash_on_panic();
-    #[cfg(feature = "failpoints")]
-    let _failpoints = fail::FailScenario::setup();
     runtime.block_on(async {
         if let Some(listen) = config.metrics_listen
             && let Err(error) = telemetry::metrics::serve(listen)
