@@ -91,7 +91,8 @@ struct ListArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Example:
+Examples:
+  albertine dead-letter show reviews 3:4711
   albertine dead-letter show reviews 3:4711 --record
 
 The record is taken from where the stream keeps it (`rejections.keep_records`), else from the topic. It is shown only

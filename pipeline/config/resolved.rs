@@ -7,7 +7,7 @@ use chrono::DateTime;
 
 use super::{
     Overrides,
-    file::{Backfill, Fields, FileConfig, Live, OneOrMany, OtherLanguages, Rejections, SchemaRegistry, Stream},
+    file::{Backfill, Engine, Fields, FileConfig, Live, OneOrMany, OtherLanguages, Rejections, SchemaRegistry, Stream},
     secret::ClientSettings,
 };
 use crate::{
@@ -187,12 +187,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
         problems.check(!duration.is_zero(), key, || "must be longer than zero".into());
     }
     let backfill = resolve_backfill(&file.backfill, &mut problems);
-    problems.check(file.engine.queue_tokens_max >= file.engine.group_tokens_max, "engine.queue_tokens_max", || {
-        format!(
-            "`{}` must be at least engine.group_tokens_max, `{}`",
-            file.engine.queue_tokens_max, file.engine.group_tokens_max
-        )
-    });
+    let engine = resolve_engine(&file.engine, &mut problems);
 
     let models: BTreeMap<String, PathBuf> = file.models.into_iter().map(|(name, model)| (name, model.path)).collect();
     for name in models.keys() {
@@ -209,7 +204,6 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
     if !problems.0.is_empty() {
         return Err(ConfigError::Values { problems: problems.0 });
     }
-    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     Ok(Config {
         kafka: KafkaConfig { client, reclaim_delay: file.kafka.reclaim_delay },
         postgres: PostgresConfig {
@@ -223,12 +217,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
         claim_timeout: file.postgres.claim_timeout,
         rejections_retention: file.postgres.rejections_retention,
         schema_registry,
-        engine: EngineConfig {
-            sessions: file.engine.sessions.unwrap_or(cores),
-            group_tokens_max: file.engine.group_tokens_max.get(),
-            queue_tokens_max: file.engine.queue_tokens_max.get(),
-            backfill_queue_tokens_max: file.engine.backfill_queue_tokens_max.get(),
-        },
+        engine,
         tokenizer_threads: file.engine.tokenizer_threads,
         onnxruntime_library: overrides.onnxruntime_library.or(file.engine.onnxruntime_library),
         backfill,
@@ -237,6 +226,19 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
         models,
         streams: streams.into_iter().filter_map(|(name, stream)| Some((name, stream?))).collect(),
     })
+}
+
+fn resolve_engine(engine: &Engine, problems: &mut Problems) -> EngineConfig {
+    problems.check(engine.queue_tokens_max >= engine.group_tokens_max, "engine.queue_tokens_max", || {
+        format!("`{}` must be at least engine.group_tokens_max, `{}`", engine.queue_tokens_max, engine.group_tokens_max)
+    });
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    EngineConfig {
+        sessions: engine.sessions.unwrap_or(cores),
+        group_tokens_max: engine.group_tokens_max.get(),
+        queue_tokens_max: engine.queue_tokens_max.get(),
+        backfill_queue_tokens_max: engine.backfill_queue_tokens_max.get(),
+    }
 }
 
 /// Below it a slow answer of Postgres would lose shards that are worked on.

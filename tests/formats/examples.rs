@@ -61,8 +61,10 @@ fn assert_example(name: &str, records: &[Record], expected: &[&str]) {
 fn every_example_has_a_test() {
     let files = std::fs::read_dir(repository("config/examples")).unwrap();
     let names: BTreeSet<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-    let tested = ["avro", "debezium", "multilingual", "plain-text", "protobuf", "reviews-json", "tickets-nested-json"];
-    assert_eq!(names, tested.map(|name| format!("{name}.toml")).into());
+    let here = ["avro", "debezium", "multilingual", "plain-text", "protobuf", "reviews-json", "tickets-nested-json"];
+    // Those of secured connections have theirs in `cli/security`.
+    let others = ["kafka-mtls", "kafka-oauthbearer", "kafka-sasl-ssl", "postgres-verify-full"];
+    assert_eq!(names, here.iter().chain(&others).map(|name| format!("{name}.toml")).collect());
 }
 
 #[test]
