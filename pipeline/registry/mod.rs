@@ -45,7 +45,7 @@ pub struct RegistryConfig {
     pub url: Url,
     pub user: Option<String>,
     pub password: Option<SecretString>,
-    /// Certificates that sign the registry's, as PEM; without it those that Mozilla trusts.
+    /// Certificates that sign the registry's, as PEM; without it those that the system trusts.
     pub ca_file: Option<PathBuf>,
     /// This client's own certificate and its key, as PEM.
     pub client_certificate: Option<ClientCertificate>,
@@ -117,12 +117,9 @@ impl Registry {
     /// # Errors
     /// [`RegistryError`] where a certificate or key cannot be read.
     pub fn new(config: &RegistryConfig) -> Result<Self, RegistryError> {
-        let roots = config.ca_file.as_deref().map(certificates).transpose()?;
+        let roots = config.ca_file.as_deref().map_or_else(|| Ok(system_certificates()), certificates)?;
         let client = config.client_certificate.as_ref().map(client_certificate).transpose()?;
-        let tls = TlsConfig::builder()
-            .root_certs(roots.map_or(RootCerts::WebPki, |roots| RootCerts::new_with_certs(&roots)))
-            .client_cert(client)
-            .build();
+        let tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).client_cert(client).build();
         let agent = Agent::config_builder()
             .timeout_global(Some(config.timeout))
             .http_status_as_error(false)
@@ -277,6 +274,12 @@ impl Schemas for Registry {
 fn pem(path: &Path) -> Result<Vec<PemItem<'static>>, RegistryError> {
     let bytes = fs::read(path).map_err(|source| RegistryError::File { path: path.to_owned(), source })?;
     Ok(parse_pem(&bytes).filter_map(Result::ok).collect())
+}
+
+/// Those that Kafka's and Postgres' connections trust, too.
+fn system_certificates() -> Vec<Certificate<'static>> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    found.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect()
 }
 
 fn certificates(path: &Path) -> Result<Vec<Certificate<'static>>, RegistryError> {
