@@ -1,6 +1,9 @@
 //! `albertine dead-letter`: shows what was rejected and why, tries it again, or lets it be.
 
-use std::{collections::BTreeSet, io::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write,
+};
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -22,11 +25,10 @@ use crate::{
         standing::StoreStanding,
     },
     inspection::Inspector,
-    kafka::reread::RecordReader,
     storage::dead_letters::ReasonCount,
     topology::{
         self, Pipeline,
-        replay::{Replay, Unavailable},
+        replay::{Replay, TopicRecords, Unavailable},
     },
 };
 
@@ -240,7 +242,7 @@ fn show(config: &Config, args: &ShowArgs) -> anyhow::Result<()> {
             stream.name
         );
     };
-    let record = if args.record { record_of(config, stream, &letter)? } else { None };
+    let record = if args.record { record_of(&inspector, stream, &letter)? } else { None };
     match args.format {
         OutputFormat::Json => {
             let mut shown = letter_json(&letter);
@@ -263,13 +265,23 @@ fn show(config: &Config, args: &ShowArgs) -> anyhow::Result<()> {
 }
 
 /// The record as it was kept, or as the topic still holds it.
-fn record_of(config: &Config, stream: &StreamConfig, letter: &DeadLetter) -> anyhow::Result<Option<SourceRecord>> {
-    if letter.record.is_some() || letter.place.topic != *stream.topic {
+fn record_of(
+    inspector: &Inspector<'_>,
+    stream: &StreamConfig,
+    letter: &DeadLetter,
+) -> anyhow::Result<Option<SourceRecord>> {
+    if letter.record.is_some() {
         return Ok(letter.record.clone());
     }
-    let mut reader = RecordReader::new(&config.kafka.client, &stream.topic)?;
-    let record = reader.read(letter.place.partition, letter.place.offset).context("cannot read the record again")?;
-    Ok(record.map(|record| SourceRecord { key: record.key, value: record.value, headers: record.headers }))
+    let client = &inspector.config.kafka.client;
+    let mut topic = TopicRecords::new(client, &stream.topic, generations(inspector, stream)?);
+    topic.read(letter).context("cannot read the record again")
+}
+
+/// Of each partition of the stream's topic: its present generation.
+fn generations(inspector: &Inspector<'_>, stream: &StreamConfig) -> anyhow::Result<BTreeMap<i32, i64>> {
+    let generation = |(partition, store): (i32, StoreStanding)| Some((partition, store.checkpoint?.generation));
+    Ok(inspector.stored(stream, &[])?.into_iter().filter_map(generation).collect())
 }
 
 fn discard(config: &Config, args: &DiscardArgs) -> anyhow::Result<()> {
@@ -297,12 +309,7 @@ fn replay(config: &Config, args: &ReplayArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let unavailable = Unavailable::default();
-    let generation = |(partition, store): (i32, StoreStanding)| Some((partition, store.checkpoint?.generation));
-    let replay = Replay {
-        letters,
-        generations: inspector.stored(stream, &[])?.into_iter().filter_map(generation).collect(),
-        unavailable: unavailable.clone(),
-    };
+    let replay = Replay { letters, generations: generations(&inspector, stream)?, unavailable: unavailable.clone() };
     inspector.runtime.block_on(async {
         let mut pipeline = Pipeline::start(config, [stream]).await?;
         let feed = topology::replay::feed(&pipeline, stream, replay);

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     config::resolved::{Config, StreamConfig},
     decode::{
-        Decoded, Decoder, Format, Input, TopicPosition, Undecoded,
+        Decoded, Decoder, Format, Input, Undecoded,
         mapping::{FieldMapping, FieldPath, TimeUnit},
         proposal::{self, Choice, Proposal, Sample},
         schema::Schemas,
@@ -78,7 +78,7 @@ fn show(
 
 /// A record as a mapping sees it.
 fn line(decoder: &Decoder, record: &TopicRecord, schemas: &dyn Schemas, colour: bool) -> String {
-    let position = TopicPosition { partition: record.partition, offset: record.offset };
+    let position = record.position();
     let input = Input { key: record.key.as_deref(), value: record.value.as_deref(), position: &position };
     match decoder.decode(&input, schemas) {
         Ok(Decoded::Document(document)) => {

@@ -9,7 +9,6 @@ use super::{GlobalOptions, dry_run, find_stream, output::OutputFormat, runtime};
 use crate::{
     config::resolved::{Config, StreamConfig},
     crash,
-    decode::TopicPosition,
     kafka::peek,
     source::Content,
     stream::dry_run::{DryRun, Summary},
@@ -85,7 +84,7 @@ fn label_newest_of(config: &Config, stream: &StreamConfig, host: &ModelHost, lim
     for record in peek::newest(&config.kafka.client, &stream.topic, limit)? {
         let record = record?;
         let place = format!("partition {} offset {}", record.partition, record.offset);
-        let position = TopicPosition { partition: record.partition, offset: record.offset };
+        let position = record.position();
         dry_run.submit(&host.engine, place, record.key.as_deref(), &Content::Encoded(record.value), &position)?;
     }
     Ok(dry_run.finish())

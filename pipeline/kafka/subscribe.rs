@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     config::secret::ClientSettings,
+    decode::TopicPosition,
     domain::live::{HeaderValue, Headers},
 };
 
@@ -50,6 +51,11 @@ impl TopicRecord {
             (_, HeaderValue::Text(text)) => Some(text),
             _ => None,
         }
+    }
+
+    /// Its place.
+    pub fn position(&self) -> TopicPosition {
+        TopicPosition { partition: self.partition, offset: self.offset }
     }
 
     pub(super) fn of(message: &BorrowedMessage<'_>) -> Self {

@@ -158,11 +158,6 @@ impl DryRun {
         Ok(())
     }
 
-    /// Records whose outcome is known.
-    pub fn done(&self) -> u64 {
-        self.summary.records
-    }
-
     /// Waits for what is in flight.
     pub fn finish(mut self) -> Summary {
         while self.in_flight > 0 {

@@ -62,7 +62,7 @@ pub fn feed(pipeline: &Pipeline<'_>, stream: &StreamConfig, replay: Replay) -> F
         priority: Priority::Live,
         read: Box::new(move |sink, control| {
             let records = Records {
-                topic: TopicRecords { reader: None, topic: source_topic, client, generations: replay.generations },
+                topic: TopicRecords::new(&client, &source_topic, replay.generations),
                 store: claims.clone(),
                 letters: replay.letters.into_iter(),
                 page: Vec::new().into_iter(),
@@ -118,8 +118,8 @@ impl Iterator for Records {
     }
 }
 
-/// The stream's topic, opened when it is first needed.
-struct TopicRecords {
+/// The records of a stream's topic, which is opened when it is first needed.
+pub struct TopicRecords {
     reader: Option<RecordReader>,
     topic: Arc<str>,
     client: ClientSettings,
@@ -127,8 +127,16 @@ struct TopicRecords {
 }
 
 impl TopicRecords {
-    /// `None` where the topic does not hold the record any more.
-    fn read(&mut self, letter: &DeadLetter) -> anyhow::Result<Option<SourceRecord>> {
+    /// `generations`: see [`Replay::generations`].
+    pub fn new(client: &ClientSettings, topic: &Arc<str>, generations: BTreeMap<i32, i64>) -> Self {
+        Self { reader: None, topic: Arc::clone(topic), client: client.clone(), generations }
+    }
+
+    /// The record of a dead letter; `None` where the topic does not hold it any more.
+    ///
+    /// # Errors
+    /// Where the broker does not answer or refuses.
+    pub fn read(&mut self, letter: &DeadLetter) -> anyhow::Result<Option<SourceRecord>> {
         let Place { topic, partition, offset } = &letter.place;
         let generation = letter.version.map(|version| version.generation);
         if **topic != *self.topic || self.generations.get(partition).copied() != generation {

@@ -7,37 +7,12 @@ mod jobs;
 mod publishing;
 mod soak;
 
-use serde_json::Value;
-
 use crate::support::{
+    answer::Answer,
     database::Database,
     files::Files,
     pipeline::{Options, Process, Stream, output},
 };
-
-/// What a command answered.
-#[derive(Debug)]
-struct Answer {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Answer {
-    fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{self:#?}");
-        self
-    }
-
-    fn says(self, text: &str) -> Self {
-        assert!(self.stderr.contains(text), "the standard error does not say `{text}`: {self:#?}");
-        self
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
-    }
-}
 
 /// A stream that nobody runs, and files.
 struct Setup {
@@ -64,8 +39,7 @@ impl Setup {
     /// Runs `albertine backfill` with these arguments to its end.
     fn run(&self, arguments: &[&str]) -> Answer {
         let mut command = self.stream.command(&self.options);
-        let (code, stdout, stderr) = output(command.arg("backfill").args(arguments), "");
-        Answer { code, stdout, stderr }
+        Answer::of(command.arg("backfill").args(arguments), "")
     }
 
     /// Makes a job of this name, and lets others work on it.

@@ -204,4 +204,7 @@ fn a_record_that_is_neither_kept_nor_in_the_topic_is_said_so() {
         .expect(1)
         .prints("0 of 2 rejections")
         .says("the records of 2 are neither kept nor in the topic, such as 0:1");
+    run(&stream, &options, &["show", "reviews", "0:1", "--record"])
+        .expect(0)
+        .prints("record       not kept, and no longer in the topic");
 }

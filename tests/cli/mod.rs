@@ -22,11 +22,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::support::{
-    environment,
-    pipeline::{output, write},
-    repository, unique,
-};
+use crate::support::{answer::Answer, environment, pipeline::write, repository, unique};
 
 /// A configuration that is complete, with servers that nobody runs: port 1 refuses at once.
 const CONFIG: &str = r#"
@@ -43,39 +39,6 @@ models = ["albert-sentiment"]
 id = "/id"
 text = "/text"
 "#;
-
-/// What a command answered.
-#[derive(Debug)]
-struct Answer {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Answer {
-    fn of(command: &mut Command, input: &str) -> Self {
-        let (code, stdout, stderr) = output(command, input);
-        Self { code, stdout, stderr }
-    }
-
-    /// Fails unless it ended with this exit code.
-    fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{self:#?}");
-        self
-    }
-
-    /// Fails unless the standard error holds the text.
-    fn says(self, text: &str) -> Self {
-        assert!(self.stderr.contains(text), "the standard error does not say `{text}`: {self:#?}");
-        self
-    }
-
-    /// Fails unless the standard output holds the text.
-    fn prints(self, text: &str) -> Self {
-        assert!(self.stdout.contains(text), "the standard output does not hold `{text}`: {self:#?}");
-        self
-    }
-}
 
 /// A folder with a configuration in it.
 struct Setup {

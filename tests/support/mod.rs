@@ -3,6 +3,7 @@
 //! Nothing here asserts what is under test, and nothing sleeps to let something happen: [`eventually`]
 //! waits for a condition, with a deadline.
 
+pub mod answer;
 pub mod broker;
 pub mod certificates;
 pub mod database;

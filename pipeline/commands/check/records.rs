@@ -11,7 +11,7 @@ use crate::{
         file::OtherLanguages,
         resolved::{Config, StreamConfig},
     },
-    decode::{Decoded, Input, TopicPosition, Undecoded, schema::Schemas},
+    decode::{Decoded, Input, Undecoded, schema::Schemas},
     kafka::{peek, subscribe::TopicRecord},
     model::folder::Model,
     stream::intake::language_of,
@@ -70,7 +70,7 @@ fn sample(config: &Config, stream: &StreamConfig) -> anyhow::Result<Sample> {
 impl Sample {
     fn add(&mut self, stream: &StreamConfig, record: &TopicRecord, schemas: &dyn Schemas) -> Result<(), Undecoded> {
         self.records += 1;
-        let position = TopicPosition { partition: record.partition, offset: record.offset };
+        let position = record.position();
         let input = Input { key: record.key.as_deref(), value: record.value.as_deref(), position: &position };
         match stream.decoder.decode(&input, schemas) {
             Ok(Decoded::Document(document)) => {
