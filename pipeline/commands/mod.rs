@@ -7,10 +7,14 @@ mod check;
 mod classify;
 mod database;
 mod dead_letter;
+mod destination;
 mod dry_run;
+mod labeller;
+mod model;
 mod output;
 mod peek;
 mod position;
+mod progress;
 mod run;
 mod status;
 mod stream;
@@ -135,6 +139,8 @@ enum Command {
     Database(database::DatabaseArgs),
     /// Label the texts of a file, without Kafka and Postgres
     Classify(classify::ClassifyArgs),
+    /// Measure models
+    Model(model::ModelArgs),
     /// Label the records of files through a stream's models, into its tables
     Backfill(backfill::BackfillArgs),
     /// Put records on a stream's topic, look at them, or follow its labels
@@ -174,6 +180,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::DeadLetter(args) => dead_letter::run(&cli.global, &args),
         Command::Database(args) => database::run(&cli.global, &args),
         Command::Classify(args) => classify::run(&cli.global, &args),
+        Command::Model(args) => model::run(&cli.global, &args),
         Command::Backfill(args) => backfill::run(&cli.global, &args),
         Command::Stream(args) => stream::run(&cli.global, &args),
     }

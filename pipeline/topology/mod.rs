@@ -16,6 +16,7 @@ mod stream;
 use std::{
     collections::BTreeMap,
     future::Future,
+    path::Path,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -59,17 +60,23 @@ impl ModelHost {
     /// # Errors
     /// Where a model is not configured or broken, or ONNX Runtime cannot be loaded.
     pub fn start<'a>(config: &Config, names: impl IntoIterator<Item = &'a String>) -> anyhow::Result<Self> {
-        let mut models = BTreeMap::new();
-        let mut opened = Vec::new();
+        let mut opened: Vec<Arc<Model>> = Vec::new();
         for name in names {
-            if !models.contains_key(name) {
-                let model = Arc::new(open_model(config, name)?);
-                models.insert(name.clone(), (opened.len(), Arc::clone(&model)));
-                opened.push(model);
+            if !opened.iter().any(|model| *model.name == **name) {
+                opened.push(Arc::new(open_model(config, name)?));
             }
         }
-        let engine = Engine::start(&load_runtime(config)?, &opened, config.engine)?;
-        Ok(Self { models, engine: Arc::new(engine) })
+        Self::serve(config, &opened)
+    }
+
+    /// Starts the engine for models that are open already, in this order. Their names differ.
+    ///
+    /// # Errors
+    /// Where ONNX Runtime or a graph cannot be loaded.
+    pub fn serve(config: &Config, models: &[Arc<Model>]) -> anyhow::Result<Self> {
+        let engine = Engine::start(&load_runtime(config)?, models, config.engine)?;
+        let named = |(index, model): (usize, &Arc<Model>)| (model.name.to_string(), (index, Arc::clone(model)));
+        Ok(Self { models: models.iter().enumerate().map(named).collect(), engine: Arc::new(engine) })
     }
 
     /// The models of a stream, in its order.
@@ -96,6 +103,18 @@ pub fn open_model(config: &Config, name: &str) -> anyhow::Result<Model> {
         UnknownModel { name: name.to_owned(), known: known.join(", ") }
     })?;
     Ok(Model::open(path)?.named(name))
+}
+
+/// Opens a configured model, or the folder of this path.
+///
+/// # Errors
+/// Where there is neither, or the folder is broken.
+pub fn open_model_or_folder(config: &Config, name_or_folder: &str) -> anyhow::Result<Model> {
+    let folder = Path::new(name_or_folder);
+    if !config.models.contains_key(name_or_folder) && folder.is_dir() {
+        return Ok(Model::open(folder)?);
+    }
+    open_model(config, name_or_folder)
 }
 
 /// Loads ONNX Runtime from where the configuration says.

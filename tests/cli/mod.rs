@@ -4,6 +4,7 @@ mod check;
 mod classify;
 mod database;
 mod dead_letter;
+mod evaluate;
 mod own_data;
 mod pipes;
 mod position;

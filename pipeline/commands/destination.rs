@@ -1,0 +1,55 @@
+//! Where a command writes its result: the standard output, or a file that is never seen half-written.
+
+use std::{
+    io::{BufWriter, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use tempfile::NamedTempFile;
+
+/// The standard output, or a file that appears under its name once it is whole.
+pub enum Destination {
+    Stdout(BufWriter<std::io::Stdout>),
+    File { file: BufWriter<NamedTempFile>, path: PathBuf },
+}
+
+impl Destination {
+    /// The file at `path`, or the standard output where there is none.
+    ///
+    /// # Errors
+    /// Where no file can be made in its folder.
+    pub fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(path) = path else { return Ok(Self::Stdout(BufWriter::new(std::io::stdout()))) };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        // Like any new file: the umask decides who may read it.
+        let file = tempfile::Builder::new()
+            .permissions(std::fs::Permissions::from_mode(0o666))
+            .tempfile_in(folder)
+            .with_context(|| format!("cannot create `{}`", path.display()))?;
+        Ok(Self::File { file: BufWriter::new(file), path: path.to_owned() })
+    }
+
+    pub fn writer(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Stdout(stdout) => stdout,
+            Self::File { file, .. } => file,
+        }
+    }
+
+    /// Gives the file its name.
+    ///
+    /// # Errors
+    /// Where the rest cannot be written.
+    pub fn finish(self) -> anyhow::Result<()> {
+        match self {
+            Self::Stdout(mut stdout) => stdout.flush()?,
+            Self::File { file, path } => {
+                let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+                file.persist(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,157 @@
+//! `albertine model evaluate`: figures on texts whose true labels are known, with a model that counts the words good,
+//! bad and fine, so that every label is known beforehand.
+
+use std::fs;
+
+use serde_json::json;
+
+use super::{Answer, Setup};
+use crate::support::repository;
+
+/// Two models of the same graphs; the second calls every good text bad, and the other way round.
+struct Models(Setup);
+
+impl Models {
+    fn new() -> Self {
+        let setup = Setup::with_config("");
+        let (instant, contrary) = (repository("tests/fixtures/instant-model"), setup.path().join("contrary"));
+        fs::create_dir(&contrary).unwrap();
+        for file in fs::read_dir(&instant).unwrap().map(Result::unwrap) {
+            fs::copy(file.path(), contrary.join(file.file_name())).unwrap();
+        }
+        let manifest = fs::read_to_string(instant.join("model.toml")).unwrap();
+        let labels = r#"labels = ["negative", "neutral", "positive"]"#;
+        assert!(manifest.contains(labels), "{manifest}");
+        let manifest = manifest.replace(labels, r#"labels = ["positive", "neutral", "negative"]"#);
+        fs::write(contrary.join("model.toml"), manifest).unwrap();
+        let config = format!("[models.instant]\npath = {instant:?}\n[models.contrary]\npath = {contrary:?}\n");
+        fs::write(&setup.config, config).unwrap();
+        Self(setup)
+    }
+
+    fn evaluate(&self, rows: &[(&str, &str)], arguments: &[&str]) -> Answer {
+        let rows = rows.iter().map(|(text, label)| json!({"text": text, "label": label, "part": "a"}).to_string());
+        let file = self.0.write("rows.jsonl", &rows.collect::<Vec<_>>().join("\n"));
+        let command = ["model", "evaluate", "instant", file.to_str().unwrap()];
+        self.0.run(command.iter().chain(arguments), "")
+    }
+}
+
+const ROWS: [(&str, &str); 10] = [
+    ("good", "positive"),
+    ("good good", "positive"),
+    ("good", "positive"),
+    ("bad", "positive"),
+    ("bad", "negative"),
+    ("bad bad", "negative"),
+    ("good", "negative"),
+    ("fine", "neutral"),
+    ("fine fine", "neutral"),
+    ("bad", "neutral"),
+];
+
+#[test]
+fn figures_are_those_of_the_labels_that_were_given() {
+    let answer = Models::new().evaluate(&ROWS, &["--json"]).expect(0).json();
+    let model = &answer["models"][0];
+    assert_eq!(answer["labels"], json!(["negative", "neutral", "positive"]));
+    assert_eq!(model["confusion"], json!([[2, 0, 1], [1, 2, 0], [1, 0, 3]]));
+    assert_eq!((&model["documents"], &model["accuracy"]["value"]), (&json!(10), &json!(0.7)));
+    let recall: Vec<f64> = (0..3).map(|class| model["classes"][class]["recall"].as_f64().unwrap()).collect();
+    assert_eq!(recall, [2.0 / 3.0, 2.0 / 3.0, 0.75]);
+    let binned = model["calibration"].as_array().unwrap().iter().map(|bin| bin["documents"].as_u64().unwrap());
+    assert_eq!(binned.sum::<u64>(), 10, "every document is in one bin");
+    assert_eq!(answer["comparison"], json!(null));
+}
+
+#[test]
+fn tables_show_the_same_to_people() {
+    Models::new()
+        .evaluate(&ROWS, &[])
+        .expect(0)
+        .prints("rows.jsonl: 10 documents, 0 rows left out, 0 rows that could not be used\n")
+        .prints("Model instant 1, task sentiment\n")
+        .prints("accuracy")
+        .prints("0.7000  0.3968 to 0.8922")
+        .prints("True labels in rows, given labels in columns\n");
+}
+
+#[test]
+fn a_set_with_other_words_and_fewer_classes_is_mapped() {
+    let rows = [("good", "5"), ("bad", "1"), ("bad", "5"), ("fine", "5"), ("fine", "3"), ("bad", "?")];
+    let arguments = ["--map", "5=positive", "--map", "1=negative", "--map", "3=neutral", "--map", "?=", "--json"];
+    let among = ["--among", "negative,positive"];
+    let answer = Models::new().evaluate(&rows, &[&arguments[..], &among].concat()).expect(0).json();
+    assert_eq!(answer["labels"], json!(["negative", "positive"]));
+    let model = &answer["models"][0];
+    assert_eq!((&model["documents"], &answer["left_out"]), (&json!(4), &json!(2)));
+    // "fine" has no side, and the first class wins a tie.
+    assert_eq!(model["confusion"], json!([[1, 0], [2, 1]]));
+}
+
+#[test]
+fn rows_are_chosen_by_a_field_and_a_limit() {
+    let models = Models::new();
+    let count = |arguments: &[&str]| {
+        let answer = models.evaluate(&ROWS, &[arguments, &["--json"]].concat()).expect(0).json();
+        answer["models"][0]["documents"].as_u64().unwrap()
+    };
+    assert_eq!(count(&["--where", "label=positive"]), 4);
+    assert_eq!(count(&["--where", "label=positive", "--where", "part=a", "--limit", "3"]), 3);
+    models.evaluate(&ROWS, &["--where", "part=b"]).expect(1).says("no row of `").says("could be used");
+}
+
+#[test]
+fn a_row_that_cannot_be_used_is_told_with_its_place_and_the_others_count() {
+    let rows = [("good", "positive"), ("good", "excellent"), (" ", "positive"), ("bad", "negative")];
+    let answer = Models::new().evaluate(&rows, &[]).expect(1);
+    answer
+        .says("rows.jsonl` line 2: the true label `excellent` is none of negative, neutral, positive; say what it is with `--map excellent=LABEL`")
+        .says("rows.jsonl` line 3: the text in `text` is empty")
+        .says("error: 2 rows could not be used; the figures are of the others")
+        .prints("2 documents, 0 rows left out, 2 rows that could not be used\n");
+}
+
+#[test]
+fn two_models_are_compared_document_by_document() {
+    let models = Models::new();
+    let rows = [("good", "positive"); 7];
+    let answer = models.evaluate(&rows, &["--against", "contrary", "--json"]).expect(0).json();
+    let comparison = &answer["comparison"];
+    assert_eq!((&comparison["only_first_right"], &comparison["only_second_right"]), (&json!(7), &json!(0)));
+    assert_eq!(comparison["accuracy_difference"]["value"], json!(1.0));
+    assert!((comparison["mcnemar_p"].as_f64().unwrap() - 2.0 / 128.0).abs() < 1e-12, "{comparison}");
+    models
+        .evaluate(&rows, &["--against", "contrary"])
+        .expect(0)
+        .prints("instant against contrary: accuracy +1.0000")
+        .prints("it is better");
+    models.evaluate(&rows[..3], &["--against", "contrary"]).expect(0).prints("the difference may be chance");
+    models.evaluate(&rows, &["--against", "instant"]).expect(2).says("both models are called `instant`");
+    models.evaluate(&rows, &["--against", "nothing"]).expect(2).says("no model `nothing` is configured");
+    models.evaluate(&rows, &["--among", "positive,joyful"]).expect(2).says("has no label `joyful`; it has: negative");
+}
+
+#[test]
+fn the_report_is_one_page_with_charts_and_harmless_texts() {
+    let models = Models::new();
+    let report = models.0.path().join("report.html");
+    let rows = [("good", "positive"), ("bad <script>alert(1)</script>", "positive")];
+    models.evaluate(&rows, &["--report", report.to_str().unwrap()]).expect(0);
+    let page = fs::read_to_string(report).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>"), "{page}");
+    assert_eq!(page.matches("<svg ").count(), 2, "two charts: {page}");
+    assert!(!page.contains("<script"), "{page}");
+    assert!(page.contains("bad &lt;script&gt;alert(1)&lt;/script&gt;") && page.contains("line 2"), "{page}");
+}
+
+#[test]
+fn a_folder_can_be_evaluated_without_a_configuration() {
+    let models = Models::new();
+    let file = models.0.write("rows.jsonl", &json!({"text": "good", "label": "positive"}).to_string());
+    let folder = repository("tests/fixtures/instant-model");
+    let mut command = models.0.command(["model", "evaluate", folder.to_str().unwrap(), file.to_str().unwrap()]);
+    Answer::of(command.current_dir(models.0.path()).env_remove("ALBERTINE_CONFIG"), "")
+        .expect(0)
+        .prints("Model instant 1");
+}
