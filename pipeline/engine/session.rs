@@ -3,7 +3,10 @@
 //! A [`ModelSession`] belongs to one thread and uses one core: on a CPU a document costs alone what it
 //! costs in a batch, so many single-threaded sessions beat one session of many threads.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use ort::{
     environment::Environment,
@@ -64,6 +67,18 @@ pub struct ModelSession {
     head: Session,
     passes: usize,
     labels: usize,
+    times: PartTimes,
+}
+
+/// What inference has taken since it was last asked, by part of the network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PartTimes {
+    pub embed: Duration,
+    /// All passes together.
+    pub layers: Duration,
+    pub head: Duration,
+    /// Making the inputs and taking the logits out.
+    pub rest: Duration,
 }
 
 impl ModelSession {
@@ -82,6 +97,7 @@ impl ModelSession {
             head: open("head", &graphs.head, &[("hidden", Float32)], "logits")?,
             passes: model.passes,
             labels: model.labels.len(),
+            times: PartTimes::default(),
         })
     }
 
@@ -91,7 +107,15 @@ impl ModelSession {
     /// # Errors
     /// [`InferError`] where the runtime fails or answers in another shape.
     pub fn infer(&mut self, windows: &[&[u32]]) -> Result<Vec<Vec<f32>>, InferError> {
-        self.run(windows).map_err(|error| InferError(error.to_string()))
+        let (started, before) = (Instant::now(), self.times.of_graphs());
+        let result = self.run(windows).map_err(|error| InferError(error.to_string()));
+        self.times.rest += started.elapsed().saturating_sub(self.times.of_graphs().saturating_sub(before));
+        result
+    }
+
+    /// Where the time went since this was last called.
+    pub fn take_times(&mut self) -> PartTimes {
+        std::mem::take(&mut self.times)
     }
 
     fn run(&mut self, windows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ort::Error> {
@@ -105,12 +129,18 @@ impl ModelSession {
         let lengths = Tensor::from_array(([batch], lengths))?;
         let token_types = Tensor::from_array(([batch, longest], vec![0_i64; batch * longest]))?;
         let input_ids = Tensor::from_array(([batch, longest], input_ids))?;
+        let started = Instant::now();
         let mut hidden =
             take(self.embed.run(ort::inputs!["input_ids" => &input_ids, "token_type_ids" => &token_types])?, "hidden")?;
+        let embedded = Instant::now();
         for _ in 0..self.passes {
             hidden = take(self.layer.run(ort::inputs!["hidden" => &hidden, "lengths" => &lengths])?, "hidden_out")?;
         }
+        let passed = Instant::now();
         let logits = take(self.head.run(ort::inputs!["hidden" => &hidden])?, "logits")?;
+        self.times.embed += embedded - started;
+        self.times.layers += passed - embedded;
+        self.times.head += passed.elapsed();
         let (shape, values) = logits.try_extract_tensor::<f32>()?;
         if **shape != [batch as i64, self.labels as i64] {
             return Err(ort::Error::new(format!(
@@ -119,6 +149,12 @@ impl ModelSession {
             )));
         }
         Ok(values.chunks(self.labels).map(<[f32]>::to_vec).collect())
+    }
+}
+
+impl PartTimes {
+    fn of_graphs(&self) -> Duration {
+        self.embed + self.layers + self.head
     }
 }
 

@@ -88,4 +88,27 @@ impl TextTokenizer {
         };
         Ok(windows(ids.len(), self.capacity, self.overlap).into_iter().map(window).collect())
     }
+
+    /// Different words that are one token each, at most `count`, in the order of their ids: texts of a known number of
+    /// tokens are made of them.
+    pub fn single_token_words(&self, count: usize) -> Vec<String> {
+        let is_single = |word: &String| {
+            word.chars().all(char::is_alphabetic)
+                && word.chars().count() > 2
+                && self.tokenizer.encode_fast(word.as_str(), false).is_ok_and(|encoding| encoding.len() == 1)
+        };
+        let size = u32::try_from(self.tokenizer.get_vocab_size(true)).unwrap_or(u32::MAX);
+        let words = (0..size).filter_map(|id| self.tokenizer.decode(&[id], true).ok());
+        words.map(|word| word.trim().to_owned()).filter(is_single).take(count).collect()
+    }
+
+    /// How many tokens of a text fit into one window.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many tokens of a window are no text's.
+    pub fn special_tokens(&self) -> usize {
+        self.prefix.len() + self.suffix.len()
+    }
 }

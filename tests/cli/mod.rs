@@ -1,5 +1,6 @@
 //! The program as its users meet it: a process with arguments, an environment, and what it writes.
 
+mod bench;
 mod check;
 mod classify;
 mod database;

@@ -1,5 +1,6 @@
 //! `albertine model`: what one does with models before they serve.
 
+mod bench;
 mod evaluate;
 mod evaluation_text;
 mod report;
@@ -12,6 +13,7 @@ use super::GlobalOptions;
 Examples:
   albertine model evaluate albert-sentiment reviews.jsonl
   albertine model evaluate new-model reviews.jsonl --against albert-sentiment --report report.html
+  albertine model bench albert-sentiment
 
 A model is named as in the configuration, or by its folder.")]
 pub struct ModelArgs {
@@ -23,10 +25,13 @@ pub struct ModelArgs {
 enum ModelCommand {
     /// Measure how good labels are, on texts whose true labels are known
     Evaluate(evaluate::EvaluateArgs),
+    /// Measure how fast a model is here, by length, and where the time goes
+    Bench(bench::BenchArgs),
 }
 
 pub fn run(global: &GlobalOptions, args: &ModelArgs) -> anyhow::Result<()> {
     match &args.command {
         ModelCommand::Evaluate(args) => evaluate::run(global, args),
+        ModelCommand::Bench(args) => bench::run(global, args),
     }
 }
