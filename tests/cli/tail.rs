@@ -49,6 +49,8 @@ fn options() -> Options {
 /// A stream whose live topics were made by hand, so that the test decides what they hold.
 struct Live {
     stream: Stream,
+    /// Of the labels.
+    partitions: i32,
     labels: Topic,
     dead_letters: Topic,
 }
@@ -57,6 +59,7 @@ impl Live {
     fn new(partitions: i32) -> Self {
         Self {
             stream: Stream::new(1),
+            partitions,
             labels: Topic::new("labels", partitions),
             dead_letters: Topic::new("dead_letters", 1),
         }
@@ -86,6 +89,8 @@ impl Live {
     fn publish(&self, records: &[LiveRecord]) {
         let producer = self.begin(records);
         producer.commit_transaction(DEADLINE).unwrap();
+        broker::wait_for_markers(&self.labels, self.partitions);
+        broker::wait_for_markers(&self.dead_letters, 1);
     }
 
     /// Leaves the transaction open.
@@ -322,6 +327,7 @@ fn only_what_is_committed_is_shown() {
     let open = live.begin(&[labelled("open", "positive", None)]);
     assert_eq!(field(&live.lines(&ALL_AS_JSON), "document_id"), ["after", "before"]);
     open.commit_transaction(DEADLINE).unwrap();
+    broker::wait_for_markers(&live.labels, live.partitions);
     assert_eq!(field(&live.lines(&ALL_AS_JSON), "document_id"), ["after", "before", "open"]);
 }
 

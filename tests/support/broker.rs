@@ -99,11 +99,23 @@ pub fn topic_exists(topic: &str) -> bool {
     metadata.topics().iter().any(|found| found.name() == topic)
 }
 
-/// The sum of the ends of a topic's partitions.
+/// The sum of the ends of a topic's partitions, as `read_committed` subscribers see them.
 pub fn end_of(topic: &str, partitions: i32) -> i64 {
-    let consumer: BaseConsumer = config().create().unwrap();
+    end_as(topic, partitions, "read_committed")
+}
+
+fn end_as(topic: &str, partitions: i32, isolation_level: &str) -> i64 {
+    let consumer: BaseConsumer = config().set("isolation.level", isolation_level).create().unwrap();
     let end = |partition| consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).unwrap().1;
     (0..partitions).map(end).sum()
+}
+
+/// Waits until subscribers see what was committed: the broker answers a commit before it has written the markers that
+/// end the transaction in each partition.
+pub fn wait_for_markers(topic: &str, partitions: i32) {
+    super::eventually("no transaction is open", || {
+        (end_of(topic, partitions) == end_as(topic, partitions, "read_uncommitted")).then_some(())
+    });
 }
 
 /// Makes a topic.
