@@ -72,6 +72,8 @@ pub struct Finished {
     pub bytes: usize,
     /// The record's `traceparent` header.
     pub trace: Option<String>,
+    /// Where it stands in a file it was read from.
+    pub place: Option<String>,
     /// Only for streams with dead letters.
     pub record: Option<Arc<SourceRecord>>,
     pub outcome: Outcome,

@@ -352,6 +352,7 @@ mod tests {
             labelled_at: DateTime::UNIX_EPOCH,
             bytes: 0,
             trace: None,
+            place: None,
             record: None,
             outcome,
         }

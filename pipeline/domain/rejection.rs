@@ -41,6 +41,14 @@ impl Rejection {
     pub fn new(stage: Stage, reason: &'static str, message: impl Into<String>) -> Self {
         Self { stage, reason, message: message.into() }
     }
+
+    /// With the place in a file that the record was read from.
+    pub fn at(mut self, place: Option<&str>) -> Self {
+        if let Some(place) = place {
+            self.message = format!("{place}: {}", self.message);
+        }
+        self
+    }
 }
 
 /// Records over which the share of rejections is taken: enough that a burst of bad ones among many good is none.

@@ -72,11 +72,9 @@ async fn deliver_singly<S: LabelStore>(store: &S, batch: Batch) -> Result<Delive
 }
 
 fn reject(record: &mut Finished, error: &StoreError) {
-    record.outcome = Outcome::Rejected(Rejection::new(
-        Stage::Store,
-        "row_refused",
-        format!("Postgres refused the row: {}", error.source),
-    ));
+    let message = format!("Postgres refused the row: {}", error.source);
+    record.outcome =
+        Outcome::Rejected(Rejection::new(Stage::Store, "row_refused", message).at(record.place.as_deref()));
 }
 
 async fn deliver_whole<S: LabelStore>(store: &S, batch: &Batch) -> Result<Delivery, StoreError> {
@@ -219,6 +217,7 @@ pub(crate) mod tests {
             labelled_at: DateTime::UNIX_EPOCH,
             bytes: 1,
             trace: None,
+            place: None,
             record: None,
             outcome: Outcome::Labelled {
                 attributes: Attributes { id: offset.to_string(), ..Attributes::default() },
@@ -257,8 +256,12 @@ pub(crate) mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_row_that_is_refused_becomes_a_rejection_and_the_others_are_stored() {
         let store = FakeStore::new(OWNER, 0, vec![Behaviour::Refuse(1)]);
-        assert!(matches!(deliver(&*store, batch(0..3)).await, Ok(Delivery::Stored { .. })));
+        let mut batch = batch(0..3);
+        batch.records[1].place = Some("`old.csv` line 7".into());
+        assert!(matches!(deliver(&*store, batch).await, Ok(Delivery::Stored { .. })));
         let stored = store.stored.lock().unwrap();
+        let Outcome::Rejected(rejection) = &stored[1].outcome else { panic!("{:?}", stored[1]) };
+        assert!(rejection.message.starts_with("`old.csv` line 7: Postgres refused the row: "), "{rejection}");
         let rejected: Vec<bool> = stored.iter().map(|record| matches!(record.outcome, Outcome::Rejected(_))).collect();
         assert_eq!(rejected, [false, true, false]);
         assert_eq!(store.checkpoint.lock().unwrap().position, Position(3));

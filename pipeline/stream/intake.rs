@@ -291,11 +291,11 @@ impl Ticket {
 
     fn finish(self, mut outcome: Outcome) {
         let FinishedRecord { offset, version, produced_at, bytes, trace, place, record } = self.finished;
-        if let (Outcome::Rejected(rejection), Some(place)) = (&mut outcome, place) {
-            rejection.message = format!("{place}: {}", rejection.message);
+        if let Outcome::Rejected(rejection) = outcome {
+            outcome = Outcome::Rejected(rejection.at(place.as_deref()));
         }
         let finished =
-            Finished { offset, version, produced_at, labelled_at: Utc::now(), bytes, trace, record, outcome };
+            Finished { offset, version, produced_at, labelled_at: Utc::now(), bytes, trace, place, record, outcome };
         let _ = self.events.blocking_send(Event::Finished { lease: self.lease, finished: Box::new(finished) });
     }
 }

@@ -132,6 +132,7 @@ fn records(offset: i64, outcome: Outcome) -> Vec<LiveRecord> {
         labelled_at: DateTime::UNIX_EPOCH,
         bytes: 0,
         trace: None,
+        place: None,
         record: Some(Arc::new(source)),
         outcome,
     };

@@ -77,6 +77,7 @@ fn finished(partition: i32, offset: i64, timestamp_ms: i64, outcome: Outcome) ->
         labelled_at: now(),
         bytes: 10,
         trace: None,
+        place: None,
         record: None,
         outcome,
     }
