@@ -9,10 +9,12 @@
 //! - [`source`], [`storage`], [`registry`]: the adapters to Kafka, files, Postgres and the schema registry, with the
 //!   contracts they keep.
 //! - [`publish`]: what is stored, to the live topic.
+//! - [`acceptance`]: whether a model folder is what it says.
 //! - [`stream`]: one stream of records, from arrival to stored label.
 //! - [`inspection`]: where each partition stands, for the commands that show and move positions.
 //! - [`topology`]: the only place that names concrete types and starts threads and tasks.
 
+pub mod acceptance;
 pub mod commands;
 pub mod config;
 pub mod crash;

@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value, json};
 use super::{
     GlobalOptions,
     destination::Destination,
-    labeller::{Labelled, Labeller},
+    labeller::{Labelled, Labeller, TextFields},
     progress::FileProgress,
 };
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
 Examples:
   albertine classify --model albert-sentiment reviews.jsonl --output labelled.jsonl
   echo 'A wonderful kettle.' | albertine classify --model albert-sentiment
+  albertine classify --model entailment claims.jsonl --text-field premise --text-pair-field hypothesis
 
 Each record comes out as one JSON line with its fields and `label`, `confidence`, `probabilities`, in the
 order of the input. A record that cannot be labelled is reported with its line, and the exit code is 1.")]
@@ -38,6 +39,9 @@ pub struct ClassifyArgs {
     /// The field that holds the text
     #[arg(long, env = "ALBERTINE_CLASSIFY_TEXT_FIELD", default_value = "text", value_name = "FIELD")]
     text_field: String,
+    /// The field that holds the second text, for models that read pairs
+    #[arg(long, env = "ALBERTINE_CLASSIFY_TEXT_PAIR_FIELD", value_name = "FIELD")]
+    text_pair_field: Option<String>,
     /// Where to write [default: the standard output]
     #[arg(long, short, env = "ALBERTINE_CLASSIFY_OUTPUT", value_name = "FILE")]
     output: Option<PathBuf>,
@@ -46,6 +50,8 @@ pub struct ClassifyArgs {
 pub fn run(global: &GlobalOptions, args: &ClassifyArgs) -> anyhow::Result<()> {
     let config = global.load_config()?;
     let host = ModelHost::start(&config, [&args.model])?;
+    let fields = TextFields { text: &args.text_field, text_pair: args.text_pair_field.as_deref() };
+    let mut labeller = Labeller::new(&host, fields)?;
     let mut input = file::open(args.file.as_deref())?;
     let format = match args.format.or_else(|| file::format_of(args.file.as_deref())) {
         Some(format) => format,
@@ -59,7 +65,6 @@ pub fn run(global: &GlobalOptions, args: &ClassifyArgs) -> anyhow::Result<()> {
         written: 0,
         bad: 0,
     };
-    let mut labeller = Labeller::new(&host, &args.text_field);
     for record in input.records(format)? {
         match record {
             Ok(record) => results.take(labeller.submit(record)?)?,

@@ -7,6 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 use crossbeam_channel::{Receiver, Sender};
 use serde_json::Value;
 
+use super::UsageError;
 use crate::{
     domain::{
         label::Label,
@@ -20,12 +21,21 @@ use crate::{
     model::folder::Model,
     source::file::{self, FileRecord},
     stream::intake,
+    text::tokenize::Texts,
     topology::ModelHost,
 };
 
 /// Records between reading and writing. Enough that texts of equal length meet; what is above only costs
 /// memory.
 const IN_FLIGHT_MAX: usize = 2048;
+
+/// Where the texts lie in a record.
+#[derive(Debug, Clone, Copy)]
+pub struct TextFields<'a> {
+    pub text: &'a str,
+    /// For models that read pairs.
+    pub text_pair: Option<&'a str>,
+}
 
 /// A record and what became of it: a label of each model, in their order.
 pub struct Labelled {
@@ -37,7 +47,7 @@ pub struct Labelled {
 pub struct Labeller<'a> {
     host: &'a ModelHost,
     models: Vec<(ModelIndex, Arc<Model>)>,
-    text_field: &'a str,
+    fields: TextFields<'a>,
     tracker: Tracker<Labelled>,
     pending: HashMap<i64, FileRecord>,
     next: i64,
@@ -48,18 +58,22 @@ type Answer = (i64, JobResult);
 
 impl<'a> Labeller<'a> {
     /// Every record goes through all of the host's models, in the order it was given them.
-    pub fn new(host: &'a ModelHost, text_field: &'a str) -> Self {
+    ///
+    /// # Errors
+    /// Where a model of pairs lacks the field of the second text, or no model takes one.
+    pub fn new(host: &'a ModelHost, fields: TextFields<'a>) -> Result<Self, UsageError> {
         let mut models: Vec<_> = host.models.values().cloned().collect();
         models.sort_by_key(|(index, _)| *index);
-        Self {
+        check_pair(&models, fields)?;
+        Ok(Self {
             host,
             models,
-            text_field,
+            fields,
             tracker: Tracker::default(),
             pending: HashMap::new(),
             next: 0,
             answers: crossbeam_channel::bounded(IN_FLIGHT_MAX),
-        }
+        })
     }
 
     /// Takes a record on and returns those that are ready. Blocks while too many are in work.
@@ -110,18 +124,12 @@ impl<'a> Labeller<'a> {
     }
 
     fn prepare(&self, record: &FileRecord) -> Result<Vec<JobInput>, Rejection> {
-        let field = self.text_field;
-        let reject = |reason, message: String| Rejection::new(Stage::Decode, reason, message);
-        match record.fields.get(field) {
-            Some(Value::String(text)) if !text.trim().is_empty() => {
-                intake::tokenize(text, file::RECORD_BYTES_MAX, &self.models)
-            }
-            Some(Value::String(_)) => Err(reject("text_empty", format!("the text in `{field}` is empty"))),
-            Some(_) => Err(reject("field_type", format!("`{field}` must be a string"))),
-            None => {
-                Err(reject("text_missing", format!("there is no field `{field}`; name the text's with `--text-field`")))
-            }
-        }
+        let TextFields { text, text_pair } = self.fields;
+        let text = text_of(record, text, "--text-field", ("text_missing", "text_empty"))?;
+        let pair = text_pair
+            .map(|field| text_of(record, field, "--text-pair-field", ("text_pair_missing", "text_pair_empty")));
+        let texts = Texts { text, pair: pair.transpose()? };
+        intake::tokenize(texts, file::RECORD_BYTES_MAX, &self.models)
     }
 
     fn take(&mut self, (ticket, result): Answer) -> anyhow::Result<()> {
@@ -130,5 +138,40 @@ impl<'a> Labeller<'a> {
             self.tracker.finish(ticket, Labelled { record, result })?;
         }
         Ok(())
+    }
+}
+
+/// A model of pairs needs the field of the second text, and no other one takes it.
+fn check_pair(models: &[(ModelIndex, Arc<Model>)], fields: TextFields<'_>) -> Result<(), UsageError> {
+    let pair = models.iter().find(|(_, model)| model.tokenizer.reads_pairs());
+    match (pair, fields.text_pair) {
+        (Some((_, model)), None) => Err(UsageError(format!(
+            "model `{}` reads pairs of texts: name the second text's field with `--text-pair-field`",
+            model.name
+        ))),
+        (None, Some(_)) => {
+            let names: Vec<&str> = models.iter().map(|(_, model)| &*model.name).collect();
+            Err(UsageError(format!("`--text-pair-field`: model `{}` reads single texts", names.join("`, `"))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The text in a field; `option` names the field, and the reasons are those for a field that is not there and for one
+/// that is empty.
+fn text_of<'a>(
+    record: &'a FileRecord,
+    field: &str,
+    option: &str,
+    (missing, empty): (&'static str, &'static str),
+) -> Result<&'a str, Rejection> {
+    let reject = |reason, message: String| Rejection::new(Stage::Decode, reason, message);
+    match record.fields.get(field) {
+        Some(Value::String(text)) if !text.trim().is_empty() => Ok(text),
+        Some(Value::String(_)) => Err(reject(empty, format!("the text in `{field}` is empty"))),
+        Some(Value::Null) | None => {
+            Err(reject(missing, format!("there is no field `{field}`; name the text's with `{option}`")))
+        }
+        Some(_) => Err(reject("field_type", format!("`{field}` must be a string"))),
     }
 }

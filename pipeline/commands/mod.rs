@@ -15,6 +15,7 @@ mod output;
 mod peek;
 mod position;
 mod progress;
+mod report;
 mod run;
 mod status;
 mod stream;
@@ -60,6 +61,7 @@ Examples:
   albertine run                                     label all configured streams
   albertine status                                  how far is each stream stored and published?
   albertine backfill start reviews old.parquet      label what is older than the topic
+  albertine model verify ./my-model                 is a model folder what it says?
   albertine classify --model albert-sentiment FILE  label a file, without Kafka and Postgres
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration."
@@ -139,7 +141,7 @@ enum Command {
     Database(database::DatabaseArgs),
     /// Label the texts of a file, without Kafka and Postgres
     Classify(classify::ClassifyArgs),
-    /// Measure models
+    /// Show, check and measure models
     Model(model::ModelArgs),
     /// Label the records of files through a stream's models, into its tables
     Backfill(backfill::BackfillArgs),

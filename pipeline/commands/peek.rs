@@ -227,6 +227,7 @@ fn mapping(proposal: &Proposal) -> Option<FieldMapping> {
     Some(FieldMapping {
         id: optional(&proposal.id)?,
         text: if text.is_empty() { return None } else { text },
+        text_pair: Vec::new(),
         item: optional(&proposal.item),
         user: optional(&proposal.user),
         rating: optional(&proposal.rating),

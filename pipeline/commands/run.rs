@@ -79,7 +79,7 @@ fn label_newest(config: &Config, args: &RunArgs) -> anyhow::Result<()> {
 
 fn label_newest_of(config: &Config, stream: &StreamConfig, host: &ModelHost, limit: usize) -> anyhow::Result<Summary> {
     let schemas = topology::schemas(config)?;
-    let intake = Arc::new(topology::intake_config(stream, host.of(stream), &schemas));
+    let intake = Arc::new(topology::intake_config(stream, host.of(stream), &schemas)?);
     let mut dry_run = DryRun::new(intake, stream.in_flight_documents_max);
     for record in peek::newest(&config.kafka.client, &stream.topic, limit)? {
         let record = record?;

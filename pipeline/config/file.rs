@@ -345,6 +345,7 @@ pub enum OtherLanguages {
 pub struct Fields {
     pub id: String,
     pub text: OneOrMany,
+    pub text_pair: Option<OneOrMany>,
     pub item: Option<String>,
     pub user: Option<String>,
     pub rating: Option<String>,
@@ -359,6 +360,19 @@ pub struct Fields {
 pub enum OneOrMany {
     One(String),
     Many(Vec<String>),
+}
+
+impl OneOrMany {
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Many(many) if many.is_empty())
+    }
+
+    pub fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(one) => vec![one],
+            Self::Many(many) => many,
+        }
+    }
 }
 
 /// Reads the file at `path`, with the environment on top.

@@ -404,6 +404,9 @@ const TRANSACTION_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 
 fn resolve_fields(stream: &str, format: Format, fields: Fields, problems: &mut Problems) -> Option<FieldMapping> {
     let key = |field: &str| format!("streams.{stream}.fields.{field}");
+    for (field, texts) in [("text", Some(&fields.text)), ("text_pair", fields.text_pair.as_ref())] {
+        problems.check(!texts.is_some_and(OneOrMany::is_empty), key(field), || "must name at least one field".into());
+    }
     let mut path = |field: &str, path: &str| {
         let parsed = FieldPath::parse(path).map_err(|error| error.to_string());
         let usable = parsed.and_then(|parsed| match usable(format, field, &parsed) {
@@ -413,19 +416,18 @@ fn resolve_fields(stream: &str, format: Format, fields: Fields, problems: &mut P
         usable.map_err(|problem| problems.add(key(field), problem)).ok()
     };
     let id = path("id", &fields.id);
-    let texts = match fields.text {
-        OneOrMany::One(text) => vec![text],
-        OneOrMany::Many(texts) => texts,
-    };
-    let text: Option<Vec<_>> = texts.iter().map(|text| path("text", text)).collect();
+    let mut several =
+        |field, texts: OneOrMany| -> Option<Vec<_>> { texts.into_vec().iter().map(|text| path(field, text)).collect() };
+    let text = several("text", fields.text);
+    let text_pair = fields.text_pair.map_or(Some(Vec::new()), |texts| several("text_pair", texts));
     let mut optional = |field, value: Option<String>| value.map_or(Some(None), |value| path(field, &value).map(Some));
     let (item, user) = (optional("item", fields.item), optional("user", fields.user));
     let (rating, occurred_at) = (optional("rating", fields.rating), optional("occurred_at", fields.occurred_at));
     let language = optional("language", fields.language);
-    problems.check(!texts.is_empty(), key("text"), || "must name at least one field".into());
     Some(FieldMapping {
         id: id?,
         text: text?,
+        text_pair: text_pair?,
         item: item?,
         user: user?,
         rating: rating?,
@@ -438,8 +440,8 @@ fn resolve_fields(stream: &str, format: Format, fields: Fields, problems: &mut P
 /// Whether a field of a record of this format can lie there.
 fn usable(format: Format, field: &str, path: &FieldPath) -> Result<(), &'static str> {
     match path {
-        FieldPath::Elements(_) if field != "text" => {
-            Err("enters every element of an array, and only `text` can be several: name one element, such as `/0`")
+        FieldPath::Elements(_) if !["text", "text_pair"].contains(&field) => {
+            Err("enters every element of an array, and only texts can be several: name one element, such as `/0`")
         }
         FieldPath::Position if field != "id" => Err("is where the record stands, which can only be the `id`"),
         FieldPath::Value if field == "id" => {
@@ -615,6 +617,7 @@ mod tests {
             "rating",
             "occurred_at",
             "language",
+            "text_pair",
             "listen",
             "onnxruntime_library",
             "sessions",
@@ -818,7 +821,7 @@ mod tests {
             ),
             (
                 replaced("id = \"/id\"", "id = \"/ids/*\""),
-                "`streams.reviews.fields.id`: `/ids/*` enters every element of an array, and only `text` can be several: name one element, such as `/0`",
+                "`streams.reviews.fields.id`: `/ids/*` enters every element of an array, and only texts can be several: name one element, such as `/0`",
             ),
             (
                 replaced("id = \"/id\"", "id = \"value\""),
@@ -931,6 +934,14 @@ mod tests {
             (
                 replaced("text = [\"/title\", \"/body\"]", "text = []"),
                 "`streams.reviews.fields.text`: must name at least one field",
+            ),
+            (
+                replaced("text = [\"/title\", \"/body\"]", "text = \"/text\"\ntext_pair = []"),
+                "`streams.reviews.fields.text_pair`: must name at least one field",
+            ),
+            (
+                replaced("text = [\"/title\", \"/body\"]", "text = \"/text\"\ntext_pair = \"position\""),
+                "`streams.reviews.fields.text_pair`: `position` is where the record stands, which can only be the `id`",
             ),
             (
                 replaced("text = [\"/title\", \"/body\"]", "text = \"/text\"\nitem = \"item\""),

@@ -20,6 +20,16 @@ use crate::domain::{
 /// third of a page (2,704 bytes); real keys are far shorter, so a longer one is a wrong mapping.
 pub const IDENTIFIER_BYTES_MAX: usize = 512;
 
+/// A field that holds a text, and the reasons to reject a record for it.
+struct TextField {
+    name: &'static str,
+    missing: &'static str,
+    empty: &'static str,
+}
+
+const TEXT: TextField = TextField { name: "text", missing: "text_missing", empty: "text_empty" };
+const TEXT_PAIR: TextField = TextField { name: "text_pair", missing: "text_pair_missing", empty: "text_pair_empty" };
+
 /// Reads the document of a record whose value is `value`.
 ///
 /// # Errors
@@ -39,8 +49,10 @@ pub fn document(mapping: &FieldMapping, input: &Input<'_>, value: &Value) -> Res
         })?,
         language: record.optional("language", mapping.language.as_ref(), Record::identifier)?,
     };
-    let text = record.text(&mapping.text)?;
-    Ok(Document { attributes, text })
+    let text = record.text(&TEXT, &mapping.text)?;
+    let pair = Some(&mapping.text_pair).filter(|paths| !paths.is_empty());
+    let text_pair = pair.map(|paths| record.text(&TEXT_PAIR, paths)).transpose()?;
+    Ok(Document { attributes, text, text_pair })
 }
 
 /// Reads the id that a record without a value withdraws.
@@ -172,35 +184,37 @@ impl<'a> Record<'a> {
     }
 
     /// All texts at these paths that are not blank, with a blank line between them.
-    fn text(&self, paths: &[FieldPath]) -> Result<String, Rejection> {
+    fn text(&self, field: &TextField, paths: &[FieldPath]) -> Result<String, Rejection> {
+        let name = field.name;
         let mut parts = Vec::with_capacity(paths.len());
         for path in paths {
-            for value in self.all("text", path)? {
+            for value in self.all(name, path)? {
                 match value {
                     Cow::Borrowed(Value::Array(elements)) => {
                         for element in elements {
                             match element {
                                 Value::Null => {}
                                 Value::String(text) => parts.push(Cow::Borrowed(text.as_str())),
-                                other => return Err(wrong_type("text", path, "a string or an array of them", other)),
+                                other => return Err(wrong_type(name, path, "a string or an array of them", other)),
                             }
                         }
                     }
                     Cow::Borrowed(Value::String(text)) => parts.push(Cow::Borrowed(text.as_str())),
                     Cow::Owned(Value::String(text)) => parts.push(Cow::Owned(text)),
-                    other => return Err(wrong_type("text", path, "a string or an array of them", &other)),
+                    other => return Err(wrong_type(name, path, "a string or an array of them", &other)),
                 }
             }
         }
         let listed = || paths.iter().map(|path| format!("`{path}`")).collect::<Vec<_>>().join(", ");
         if parts.is_empty() {
-            let message = format!("there is no text at {}; set `fields.text` of the stream to where it lies", listed());
-            return Err(reject("text_missing", message));
+            let message =
+                format!("there is no {name} at {}; set `fields.{name}` of the stream to where it lies", listed());
+            return Err(reject(field.missing, message));
         }
         parts.retain(|part| part.chars().any(is_visible));
         if parts.is_empty() {
-            let message = format!("the text at {} is empty; nothing can be said about it", listed());
-            return Err(reject("text_empty", message));
+            let message = format!("the {name} at {} is empty; nothing can be said about it", listed());
+            return Err(reject(field.empty, message));
         }
         Ok(parts.join("\n\n"))
     }

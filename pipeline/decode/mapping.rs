@@ -126,6 +126,8 @@ pub struct FieldMapping {
     pub id: FieldPath,
     /// Joined with a blank line between them; at least one.
     pub text: Vec<FieldPath>,
+    /// The second text of models that read pairs, joined as `text` is; empty where there are none.
+    pub text_pair: Vec<FieldPath>,
     pub item: Option<FieldPath>,
     pub user: Option<FieldPath>,
     pub rating: Option<FieldPath>,
@@ -142,21 +144,23 @@ pub enum InvalidOverride {
     Form(String),
     #[error("`{name}={path}`: {source}")]
     Path { name: String, path: String, source: InvalidFieldPath },
+    #[error("`text_pair={0}`: the stream reads no pairs of texts: its `fields` have no `text_pair`")]
+    NoPair(String),
     #[error("`occurred_at_unit={0}`: must be `seconds`, `milliseconds` or `microseconds`")]
     Unit(String),
 }
 
 /// For messages.
-const FIELD_NAMES: &str = "id, text, item, user, rating, occurred_at, occurred_at_unit, language";
+const FIELD_NAMES: &str = "id, text, text_pair, item, user, rating, occurred_at, occurred_at_unit, language";
 
 impl FieldMapping {
-    /// The same with these fields, as `name=path`, in other places. Several of `text` are joined.
+    /// The same with these fields, as `name=path`, in other places. Several of `text`, and of `text_pair`, are joined.
     ///
     /// # Errors
     /// [`InvalidOverride`] with the first that is none.
     pub fn overridden(&self, overrides: &[String]) -> Result<Self, InvalidOverride> {
         let mut mapping = self.clone();
-        let mut text = Vec::new();
+        let (mut text, mut text_pair) = (Vec::new(), Vec::new());
         for written in overrides {
             let (name, path) = written.split_once('=').ok_or_else(|| InvalidOverride::Form(written.clone()))?;
             let parsed = || {
@@ -169,6 +173,8 @@ impl FieldMapping {
             match name {
                 "id" => mapping.id = parsed()?,
                 "text" => text.push(parsed()?),
+                "text_pair" if self.text_pair.is_empty() => return Err(InvalidOverride::NoPair(path.to_owned())),
+                "text_pair" => text_pair.push(parsed()?),
                 "item" => mapping.item = Some(parsed()?),
                 "user" => mapping.user = Some(parsed()?),
                 "rating" => mapping.rating = Some(parsed()?),
@@ -183,6 +189,9 @@ impl FieldMapping {
         }
         if !text.is_empty() {
             mapping.text = text;
+        }
+        if !text_pair.is_empty() {
+            mapping.text_pair = text_pair;
         }
         Ok(mapping)
     }
@@ -223,6 +232,7 @@ mod tests {
         let mapping = FieldMapping {
             id: FieldPath::Key,
             text: vec![pointer("/text")],
+            text_pair: vec![pointer("/answer")],
             item: Some(pointer("/item")),
             user: None,
             rating: None,
@@ -232,10 +242,12 @@ mod tests {
         };
         let written = |overrides: &[&str]| overrides.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         assert_eq!(mapping.overridden(&[]), Ok(mapping.clone()));
-        let overrides = ["id=/review_id", "text=/title", "text=/body", "user=key", "occurred_at_unit=seconds"];
+        let overrides =
+            ["id=/review_id", "text=/title", "text=/body", "text_pair=/reply", "user=key", "occurred_at_unit=seconds"];
         let expected = FieldMapping {
             id: pointer("/review_id"),
             text: vec![pointer("/title"), pointer("/body")],
+            text_pair: vec![pointer("/reply")],
             user: Some(FieldPath::Key),
             occurred_at_unit: TimeUnit::Seconds,
             ..mapping.clone()
@@ -250,5 +262,8 @@ mod tests {
             let error = mapping.overridden(&written(&[wrong])).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
+        let single = FieldMapping { text_pair: Vec::new(), ..mapping };
+        let error = single.overridden(&written(&["text_pair=/reply"])).unwrap_err().to_string();
+        assert!(error.contains("the stream reads no pairs of texts"), "{error}");
     }
 }

@@ -181,6 +181,7 @@ mod tests {
         FieldMapping {
             id: pointer("/id"),
             text: vec![pointer("/title"), pointer("/body/text")],
+            text_pair: Vec::new(),
             item: Some(pointer("/item")),
             user: Some(pointer("/user")),
             rating: Some(pointer("/stars")),
@@ -254,8 +255,38 @@ mod tests {
                 language: Some("en".into()),
             },
             text: "Good\n\nReally.".into(),
+            text_pair: None,
         };
         assert_eq!(decoded, Ok(Decoded::Document(expected)));
+    }
+
+    #[test]
+    fn a_pair_needs_its_second_text_which_is_read_as_the_first() {
+        let mapping = FieldMapping { text_pair: vec![pointer("/reply"), pointer("/more")], ..mapping() };
+        let decode = |value: &str| decode(Format::Json, mapping.clone(), None, Some(value.as_bytes()));
+        match decode(r#"{"id": "a", "title": "x", "reply": ["y", null], "more": "z"}"#) {
+            Ok(Decoded::Document(document)) => {
+                assert_eq!((document.text.as_str(), document.text_pair.as_deref()), ("x", Some("y\n\nz")));
+            }
+            other => panic!("{other:?}"),
+        }
+        let missing =
+            "there is no text_pair at `/reply`, `/more`; set `fields.text_pair` of the stream to where it lies";
+        let empty = "the text_pair at `/reply`, `/more` is empty; nothing can be said about it";
+        for (reply, reason, message) in [
+            ("", "text_pair_missing", missing),
+            (r#", "reply": null"#, "text_pair_missing", missing),
+            (r#", "reply": """#, "text_pair_empty", empty),
+            (r#", "reply": " \u200b", "more": []"#, "text_pair_empty", empty),
+            (
+                r#", "reply": 5"#,
+                "field_type",
+                "the text_pair at `/reply` must be a string or an array of them, not a number that does not fit; correct the record, or `fields.text_pair` of the stream",
+            ),
+        ] {
+            let rejection = decode(&format!(r#"{{"id": "a", "title": "x"{reply}}}"#)).unwrap_err();
+            assert_eq!((rejection.reason, rejection.message.as_str()), (reason, message), "{reply}");
+        }
     }
 
     #[test]
@@ -439,6 +470,7 @@ mod tests {
         let mapping = |id| FieldMapping {
             id,
             text: vec![FieldPath::Value],
+            text_pair: Vec::new(),
             item: None,
             user: None,
             rating: None,
@@ -448,7 +480,7 @@ mod tests {
         };
         let by_position = |value: &[u8]| decode(Format::Text, mapping(FieldPath::Position), None, Some(value));
         let attributes = Attributes { id: "3-17".into(), ..Attributes::default() };
-        let expected = Document { attributes, text: "{\"not\": \"parsed\"}".into() };
+        let expected = Document { attributes, text: "{\"not\": \"parsed\"}".into(), text_pair: None };
         assert_eq!(by_position(b"\xef\xbb\xbf{\"not\": \"parsed\"}"), Ok(Decoded::Document(expected)));
         assert_eq!(by_position(b"caf\xe9").unwrap_err().reason, "text_not_utf8");
         assert_eq!(by_position(b"").unwrap_err().reason, "text_empty");

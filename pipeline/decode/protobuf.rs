@@ -275,7 +275,7 @@ mod tests {
             let mut data = Vec::new();
             for _ in 0..depth {
                 let mut outer = vec![0x72];
-                protox::prost::encoding::encode_varint(data.len() as u64, &mut outer);
+                prost::encoding::encode_varint(data.len() as u64, &mut outer);
                 outer.extend_from_slice(&data);
                 data = outer;
             }

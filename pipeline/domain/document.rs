@@ -36,6 +36,8 @@ pub struct Attributes {
 pub struct Document {
     pub attributes: Attributes,
     pub text: String,
+    /// The second text, where the stream has models that read pairs.
+    pub text_pair: Option<String>,
 }
 
 /// What became of a record.

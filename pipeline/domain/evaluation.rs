@@ -27,6 +27,10 @@ pub struct Judged {
 }
 
 impl Judged {
+    fn pair(&self) -> (usize, usize) {
+        (self.truth, self.label)
+    }
+
     pub fn is_right(&self) -> bool {
         self.truth == self.label
     }
@@ -98,7 +102,7 @@ pub struct Comparison {
     /// Bonett and Price 2012, "Adjusted Wald confidence interval for a difference of binomial proportions based on
     /// paired data", equation 2.
     pub difference: Estimate,
-    /// Two-sided exact test of McNemar 1947: how probable a difference at least as large is where both are equally good.
+    /// Two-sided exact test (`McNemar` 1947): how probable a difference at least as large is where both are equally good.
     pub p_value: f64,
 }
 
@@ -107,13 +111,13 @@ pub fn evaluate(judged: &[Judged], classes: usize) -> Option<Evaluation> {
     if judged.is_empty() {
         return None;
     }
-    let confusion = confusion(judged.iter(), classes);
+    let confusion = confusion(judged.iter().map(Judged::pair), classes);
     let right = judged.iter().filter(|judged| judged.is_right()).count();
     let (low, high) = macro_f1_interval(judged, classes);
     Some(Evaluation {
         documents: judged.len() as u64,
         accuracy: wilson(right as u64, judged.len() as u64),
-        macro_f1: Estimate { value: macro_f1(&confusion), low, high },
+        macro_f1: Estimate { value: mean_f1(&confusion), low, high },
         classes: (0..classes).map(|class| class_figures(&confusion, class)).collect(),
         calibration: calibration(judged),
         confusion,
@@ -167,10 +171,16 @@ fn mcnemar(only_first: u64, only_second: u64) -> f64 {
     }
 }
 
-fn confusion<'a>(judged: impl Iterator<Item = &'a Judged>, classes: usize) -> Vec<Vec<u64>> {
+/// The mean F1 over the classes that occur, of pairs of a true class and the one that was given; both below `classes`. 0
+/// where there are no pairs.
+pub fn macro_f1(pairs: impl Iterator<Item = (usize, usize)>, classes: usize) -> f64 {
+    mean_f1(&confusion(pairs, classes))
+}
+
+fn confusion(pairs: impl Iterator<Item = (usize, usize)>, classes: usize) -> Vec<Vec<u64>> {
     let mut confusion = vec![vec![0; classes]; classes];
-    for judged in judged {
-        confusion[judged.truth][judged.label] += 1;
+    for (truth, label) in pairs {
+        confusion[truth][label] += 1;
     }
     confusion
 }
@@ -189,21 +199,18 @@ fn class_figures(confusion: &[Vec<u64>], class: usize) -> ClassFigures {
     }
 }
 
-fn macro_f1(confusion: &[Vec<u64>]) -> f64 {
+fn mean_f1(confusion: &[Vec<u64>]) -> f64 {
     let figures = (0..confusion.len()).map(|class| class_figures(confusion, class));
     let f1: Vec<f64> =
         figures.filter(|figures| figures.documents + figures.called > 0).map(|figures| figures.f1).collect();
-    f1.iter().sum::<f64>() / f1.len() as f64
+    if f1.is_empty() { 0.0 } else { f1.iter().sum::<f64>() / f1.len() as f64 }
 }
 
 fn macro_f1_interval(judged: &[Judged], classes: usize) -> (f64, f64) {
     let mut random = fastrand::Rng::with_seed(SEED);
     let resamples = RESAMPLES.min(RESAMPLED_DOCUMENTS_MAX / judged.len()).max(100);
     let mut values: Vec<f64> = (0..resamples)
-        .map(|_| {
-            let drawn = (0..judged.len()).map(|_| &judged[random.usize(..judged.len())]);
-            macro_f1(&confusion(drawn, classes))
-        })
+        .map(|_| macro_f1((0..judged.len()).map(|_| judged[random.usize(..judged.len())].pair()), classes))
         .collect();
     values.sort_by(f64::total_cmp);
     let quantile = |share: f64| values[((resamples - 1) as f64 * share).round() as usize];
@@ -281,6 +288,7 @@ mod tests {
     fn a_class_that_never_occurs_does_not_lower_the_mean() {
         let evaluation = evaluate(&many(&[(0, 0, 5), (1, 1, 5)]), 3).unwrap();
         assert_eq!(evaluation.macro_f1, Estimate { value: 1.0, low: 1.0, high: 1.0 });
+        assert_eq!(macro_f1(std::iter::empty(), 3), 0.0);
     }
 
     /// Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I: 81 of 263, 15 of 148, 0 of 20.

@@ -41,7 +41,7 @@ pub struct InferError(pub String);
 
 /// One window on its way through the scheduler.
 pub struct WindowTask {
-    pub ids: Vec<u32>,
+    pub tokens: TokenWindow,
     gather: Arc<Gather>,
     input: usize,
     window: usize,
@@ -77,8 +77,8 @@ pub fn split(job: Job) -> Vec<(ModelIndex, WindowTask)> {
     });
     let mut tasks = Vec::with_capacity(count);
     for (input, JobInput { model, windows }) in job.inputs.into_iter().enumerate() {
-        for (window, TokenWindow { ids, .. }) in windows.into_iter().enumerate() {
-            tasks.push((model, WindowTask { ids, gather: Arc::clone(&gather), input, window }));
+        for (window, tokens) in windows.into_iter().enumerate() {
+            tasks.push((model, WindowTask { tokens, gather: Arc::clone(&gather), input, window }));
         }
     }
     tasks
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn window(fresh: usize) -> TokenWindow {
-        TokenWindow { ids: vec![1; fresh + 2], fresh }
+        TokenWindow { ids: vec![1; fresh + 2], second_from: fresh + 2, fresh }
     }
 
     fn job(windows: Vec<Vec<TokenWindow>>) -> (Job, mpsc::Receiver<JobResult>) {

@@ -18,7 +18,10 @@ use ort::{
 };
 
 use super::job::InferError;
-use crate::model::folder::Model;
+use crate::{
+    model::folder::{GraphBytes, Model},
+    text::tokenize::Tokens,
+};
 
 /// ONNX Runtime, loaded once a process.
 #[derive(Clone)]
@@ -62,10 +65,7 @@ impl OnnxRuntime {
 
 /// A model ready to compute, on the calling thread.
 pub struct ModelSession {
-    embed: Session,
-    layer: Session,
-    head: Session,
-    passes: usize,
+    network: Network,
     labels: usize,
     times: PartTimes,
 }
@@ -74,39 +74,57 @@ pub struct ModelSession {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PartTimes {
     pub embed: Duration,
-    /// All passes together.
+    /// All passes together; of a network that is one graph, everything.
     pub layers: Duration,
     pub head: Duration,
     /// Making the inputs and taking the logits out.
     pub rest: Duration,
 }
 
+/// The sessions of a network's graphs.
+enum Network {
+    Stepped { embed: Session, layer: Session, head: Session, passes: usize },
+    Unrolled(Session),
+}
+
 impl ModelSession {
-    /// Opens the three graphs and checks their inputs and outputs.
+    /// Opens the model's graphs and checks their inputs and outputs.
     ///
     /// # Errors
     /// [`SessionError`] with the model and the graph.
     pub fn open(runtime: &OnnxRuntime, model: &Model) -> Result<Self, SessionError> {
+        Self::open_graphs(runtime, model, &model.graphs)
+    }
+
+    /// The same with other graphs of the same network, such as the unrolled one of a stepped model.
+    ///
+    /// # Errors
+    /// [`SessionError`] with the model and the graph.
+    pub fn open_graphs(runtime: &OnnxRuntime, model: &Model, graphs: &GraphBytes) -> Result<Self, SessionError> {
         let open = |graph, bytes: &[u8], inputs: &[(&str, TensorElementType)], output: &str| {
             open_graph(runtime, model, graph, bytes, (inputs, output))
         };
-        let graphs = &model.graphs;
-        Ok(Self {
-            embed: open("embed", &graphs.embed, &[("input_ids", Int64), ("token_type_ids", Int64)], "hidden")?,
-            layer: open("layer", &graphs.layer, &[("hidden", Float32), ("lengths", Int32)], "hidden_out")?,
-            head: open("head", &graphs.head, &[("hidden", Float32)], "logits")?,
-            passes: model.passes,
-            labels: model.labels.len(),
-            times: PartTimes::default(),
-        })
+        let network = match graphs {
+            GraphBytes::Stepped { embed, layer, head } => Network::Stepped {
+                embed: open("embed", embed, &[("input_ids", Int64), ("token_type_ids", Int64)], "hidden")?,
+                layer: open("layer", layer, &[("hidden", Float32), ("lengths", Int32)], "hidden_out")?,
+                head: open("head", head, &[("hidden", Float32)], "logits")?,
+                passes: model.passes,
+            },
+            GraphBytes::Unrolled { model: bytes } => {
+                let inputs = [("input_ids", Int64), ("token_type_ids", Int64), ("lengths", Int32)];
+                Network::Unrolled(open("model", bytes, &inputs, "logits")?)
+            }
+        };
+        Ok(Self { network, labels: model.labels.len(), times: PartTimes::default() })
     }
 
     /// The logits of each window, in order. Windows are padded at the right to the longest of the group;
-    /// the layer masks what is beyond a window's own length.
+    /// the network masks what is beyond a window's own length.
     ///
     /// # Errors
     /// [`InferError`] where the runtime fails or answers in another shape.
-    pub fn infer(&mut self, windows: &[&[u32]]) -> Result<Vec<Vec<f32>>, InferError> {
+    pub fn infer(&mut self, windows: &[Tokens<'_>]) -> Result<Vec<Vec<f32>>, InferError> {
         let (started, before) = (Instant::now(), self.times.of_graphs());
         let result = self.run(windows).map_err(|error| InferError(error.to_string()));
         self.times.rest += started.elapsed().saturating_sub(self.times.of_graphs().saturating_sub(before));
@@ -118,29 +136,9 @@ impl ModelSession {
         std::mem::take(&mut self.times)
     }
 
-    fn run(&mut self, windows: &[&[u32]]) -> Result<Vec<Vec<f32>>, ort::Error> {
+    fn run(&mut self, windows: &[Tokens<'_>]) -> Result<Vec<Vec<f32>>, ort::Error> {
         let batch = windows.len();
-        let longest = windows.iter().map(|ids| ids.len()).max().unwrap_or_default();
-        let mut input_ids = vec![0_i64; batch * longest];
-        for (row, ids) in input_ids.chunks_mut(longest.max(1)).zip(windows) {
-            row.iter_mut().zip(*ids).for_each(|(slot, id)| *slot = i64::from(*id));
-        }
-        let lengths: Vec<i32> = windows.iter().map(|ids| i32::try_from(ids.len()).unwrap_or(i32::MAX)).collect();
-        let lengths = Tensor::from_array(([batch], lengths))?;
-        let token_types = Tensor::from_array(([batch, longest], vec![0_i64; batch * longest]))?;
-        let input_ids = Tensor::from_array(([batch, longest], input_ids))?;
-        let started = Instant::now();
-        let mut hidden =
-            take(self.embed.run(ort::inputs!["input_ids" => &input_ids, "token_type_ids" => &token_types])?, "hidden")?;
-        let embedded = Instant::now();
-        for _ in 0..self.passes {
-            hidden = take(self.layer.run(ort::inputs!["hidden" => &hidden, "lengths" => &lengths])?, "hidden_out")?;
-        }
-        let passed = Instant::now();
-        let logits = take(self.head.run(ort::inputs!["hidden" => &hidden])?, "logits")?;
-        self.times.embed += embedded - started;
-        self.times.layers += passed - embedded;
-        self.times.head += passed.elapsed();
+        let logits = self.network.run(&Inputs::of(windows)?, &mut self.times)?;
         let (shape, values) = logits.try_extract_tensor::<f32>()?;
         if **shape != [batch as i64, self.labels as i64] {
             return Err(ort::Error::new(format!(
@@ -155,6 +153,65 @@ impl ModelSession {
 impl PartTimes {
     fn of_graphs(&self) -> Duration {
         self.embed + self.layers + self.head
+    }
+}
+
+/// A group as the graphs take it.
+struct Inputs {
+    /// `[batch, sequence]`, 0 where padded.
+    ids: Tensor<i64>,
+    /// `[batch, sequence]`
+    token_types: Tensor<i64>,
+    /// `[batch]`, in tokens.
+    lengths: Tensor<i32>,
+}
+
+impl Inputs {
+    fn of(windows: &[Tokens<'_>]) -> Result<Self, ort::Error> {
+        let batch = windows.len();
+        let longest = windows.iter().map(|window| window.ids.len()).max().unwrap_or_default();
+        let mut ids = vec![0_i64; batch * longest];
+        let mut token_types = ids.clone();
+        let rows = ids.chunks_mut(longest.max(1)).zip(token_types.chunks_mut(longest.max(1)));
+        for ((ids, token_types), window) in rows.zip(windows) {
+            ids.iter_mut().zip(window.ids).for_each(|(slot, id)| *slot = i64::from(*id));
+            token_types[window.second_from.min(window.ids.len())..window.ids.len()].fill(1);
+        }
+        let lengths = windows.iter().map(|window| i32::try_from(window.ids.len()).unwrap_or(i32::MAX));
+        Ok(Self {
+            ids: Tensor::from_array(([batch, longest], ids))?,
+            token_types: Tensor::from_array(([batch, longest], token_types))?,
+            lengths: Tensor::from_array(([batch], lengths.collect::<Vec<_>>()))?,
+        })
+    }
+}
+
+impl Network {
+    fn run(&mut self, inputs: &Inputs, times: &mut PartTimes) -> Result<DynValue, ort::Error> {
+        let Inputs { ids, token_types, lengths } = inputs;
+        let started = Instant::now();
+        match self {
+            Self::Stepped { embed, layer, head, passes } => {
+                let inputs = ort::inputs!["input_ids" => ids, "token_type_ids" => token_types];
+                let mut hidden = take(embed.run(inputs)?, "hidden")?;
+                let embedded = Instant::now();
+                for _ in 0..*passes {
+                    hidden = take(layer.run(ort::inputs!["hidden" => &hidden, "lengths" => lengths])?, "hidden_out")?;
+                }
+                let passed = Instant::now();
+                let logits = take(head.run(ort::inputs!["hidden" => &hidden])?, "logits")?;
+                times.embed += embedded - started;
+                times.layers += passed - embedded;
+                times.head += passed.elapsed();
+                Ok(logits)
+            }
+            Self::Unrolled(model) => {
+                let inputs = ort::inputs!["input_ids" => ids, "token_type_ids" => token_types, "lengths" => lengths];
+                let logits = take(model.run(inputs)?, "logits")?;
+                times.layers += started.elapsed();
+                Ok(logits)
+            }
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     scheduler::{Group, Scheduler},
     session::{ModelSession, OnnxRuntime, SessionError},
 };
-use crate::{model::folder::Model, telemetry::metrics as names};
+use crate::{model::folder::Model, telemetry::metrics as names, text::tokenize::Tokens};
 
 /// How the engine uses the machine.
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +93,7 @@ impl Engine {
             Priority::Backfill => self.shared.config.backfill_queue_tokens_max,
         };
         let tasks = split(job);
-        let tokens: usize = tasks.iter().map(|(_, task)| task.ids.len()).sum();
+        let tokens: usize = tasks.iter().map(|(_, task)| task.tokens.ids.len()).sum();
         let mut queue = self.shared.lock();
         while !queue.closed
             && queue.scheduler.queued_tokens(priority) > 0
@@ -105,7 +105,7 @@ impl Engine {
             return;
         }
         for (model, task) in tasks {
-            queue.scheduler.push(priority, model, task.ids.len(), task);
+            queue.scheduler.push(priority, model, task.tokens.ids.len(), task);
         }
         drop(queue);
         self.shared.work.notify_all();
@@ -158,14 +158,14 @@ impl Shared {
 }
 
 fn run_group(session: &mut ModelSession, model: &Arc<str>, group: Group<WindowTask>) {
-    let ids: Vec<&[u32]> = group.windows.iter().map(|task| task.ids.as_slice()).collect();
-    let tokens: usize = ids.iter().map(|ids| ids.len()).sum();
-    let padded = ids.len() * ids.iter().map(|ids| ids.len()).max().unwrap_or_default();
+    let windows: Vec<Tokens<'_>> = group.windows.iter().map(|task| task.tokens.tokens()).collect();
+    let tokens: usize = windows.iter().map(|window| window.ids.len()).sum();
+    let padded = windows.len() * windows.iter().map(|window| window.ids.len()).max().unwrap_or_default();
     let started = Instant::now();
-    let result = session.infer(&ids);
+    let result = session.infer(&windows);
     let label = model.to_string();
     metrics::histogram!(names::ENGINE_GROUP_SECONDS, "model" => label.clone()).record(started.elapsed());
-    metrics::counter!(names::ENGINE_WINDOWS, "model" => label.clone()).increment(ids.len() as u64);
+    metrics::counter!(names::ENGINE_WINDOWS, "model" => label.clone()).increment(windows.len() as u64);
     metrics::counter!(names::ENGINE_TOKENS, "model" => label.clone()).increment(tokens as u64);
     metrics::counter!(names::ENGINE_PADDING_TOKENS, "model" => label).increment((padded - tokens) as u64);
     match result {

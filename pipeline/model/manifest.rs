@@ -4,8 +4,13 @@ use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use serde::Deserialize;
 
-/// The newest manifest format this program reads.
-pub const FORMAT: u32 = 1;
+use crate::text::tokenize::Windowed;
+
+/// The manifest format this program reads.
+pub const FORMAT: u32 = 2;
+
+/// The architecture this program runs.
+pub const ARCHITECTURE: &str = "albert";
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,13 +26,14 @@ pub struct Manifest {
     /// ISO 639-1 codes of the languages it was trained for; empty where it takes any.
     pub languages: Vec<String>,
     pub description: String,
-    /// SPDX expression.
+    /// SPDX expression, or `unknown`.
     pub license: String,
     pub architecture: Architecture,
     pub input: Input,
     pub graphs: Graphs,
     pub calibration: Calibration,
-    /// SHA-256 of every file the program loads, in hexadecimal.
+    pub verification: Verification,
+    /// SHA-256 of every other file of the folder that the program reads, in hexadecimal.
     pub sha256: BTreeMap<String, String>,
     pub provenance: Provenance,
     /// Measured figures, by name.
@@ -37,35 +43,75 @@ pub struct Manifest {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Architecture {
-    pub kind: Kind,
+    pub kind: String,
     pub hidden_size: NonZeroUsize,
-    /// How often the shared layer is applied.
+    /// How many layers the network applies; where it is stepped, how often the shared one.
     pub passes: NonZeroUsize,
     pub vocabulary_size: NonZeroUsize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    Albert,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
+    /// Whether it reads `text` and `text_pair`, in this order.
+    pub pair: bool,
+    /// Only of pairs; `text` unless given.
+    pub windowed: Option<Windowed>,
     /// Tokens of one window, special tokens included.
     pub max_length: NonZeroUsize,
     /// Tokens shared by neighbouring windows of a long document.
     pub window_overlap: usize,
 }
 
-/// The network in three parts, so that the shared layer can be called once a pass.
+impl Input {
+    /// Which text of a pair is cut; `None` for single texts.
+    pub fn pair(&self) -> Option<Windowed> {
+        self.pair.then(|| self.windowed.unwrap_or_default())
+    }
+}
+
+/// The network as ONNX files.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Graphs {
-    pub embed: String,
-    pub layer: String,
-    pub head: String,
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Graphs {
+    /// In three parts, so that the one shared layer can be called once a pass.
+    Stepped { embed: String, layer: String, head: String, precision: Precision },
+    /// As a whole: networks with several groups of layers.
+    Unrolled { model: String, precision: Precision },
+}
+
+impl Graphs {
+    pub fn precision(&self) -> Precision {
+        match self {
+            Self::Stepped { precision, .. } | Self::Unrolled { precision, .. } => *precision,
+        }
+    }
+
+    /// As the manifest names it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Stepped { .. } => "stepped",
+            Self::Unrolled { .. } => "unrolled",
+        }
+    }
+}
+
+/// In what the weights of the layers are multiplied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    Float32,
+    Int8,
+}
+
+impl Precision {
+    /// As the manifest names it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Float32 => "float32",
+            Self::Int8 => "int8",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -75,10 +121,23 @@ pub struct Calibration {
     pub temperature: f32,
 }
 
+/// What only `albertine model verify` reads.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verification {
+    /// Texts with the exporter's token ids and logits.
+    pub corpus: String,
+    /// The stepped network once more, as one graph.
+    pub unrolled: Option<String>,
+}
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
     pub recipe: String,
+    /// Empty where there was none.
     pub teacher: String,
     pub data: Vec<String>,
+    /// The checkpoint it was converted from.
+    pub source: String,
 }

@@ -25,7 +25,10 @@ use crate::{
     retry,
     source::{Content, Lease, Record, Sink},
     telemetry::metrics as names,
-    text::language,
+    text::{
+        language,
+        tokenize::{Texts, TokenizeError},
+    },
 };
 
 /// The pauses between attempts to read a schema. The shortest keeps a registry that restarts from costing much; the longest
@@ -155,7 +158,8 @@ pub fn prepare(
     if let Some(language) = language.filter(|_| config.rejects_other_languages) {
         check_language(language, &config.models)?;
     }
-    let inputs = tokenize(&document.text, config.text_bytes_max, &config.models)?;
+    let texts = Texts { text: &document.text, pair: document.text_pair.as_deref() };
+    let inputs = tokenize(texts, config.text_bytes_max, &config.models)?;
     Ok(Prepared::Document(document, inputs))
 }
 
@@ -203,27 +207,33 @@ fn check_language(language: &str, models: &[(ModelIndex, Arc<Model>)]) -> Result
     Err(Rejection::new(Stage::Decode, "language_unsupported", message))
 }
 
-/// The windows of a text for each model.
+/// The windows of a text, or a pair of texts, for each model.
 ///
 /// # Errors
-/// A [`Rejection`] where the text is too long or cannot be tokenized.
+/// A [`Rejection`] where a text is too long or cannot be tokenized.
 pub fn tokenize(
-    text: &str,
+    texts: Texts<'_>,
     text_bytes_max: usize,
     models: &[(ModelIndex, Arc<Model>)],
 ) -> Result<Vec<JobInput>, Rejection> {
-    if text.len() > text_bytes_max {
-        let message = format!(
-            "the text has {} bytes, more than the {text_bytes_max} allowed; raise `text_bytes_max` of the stream",
-            text.len()
-        );
-        return Err(Rejection::new(Stage::Tokenize, "text_too_long", message));
+    for (name, text) in [("text", Some(texts.text)), ("text_pair", texts.pair)] {
+        let bytes = text.map_or(0, str::len);
+        if bytes > text_bytes_max {
+            let message = format!(
+                "the {name} has {bytes} bytes, more than the {text_bytes_max} allowed; raise `text_bytes_max` of the stream"
+            );
+            return Err(Rejection::new(Stage::Tokenize, "text_too_long", message));
+        }
     }
     models
         .iter()
         .map(|(index, model)| {
-            let windows = model.tokenizer.windows(text).map_err(|error| {
-                Rejection::new(Stage::Tokenize, "tokenizer_failed", format!("model `{}`: {error}", model.name))
+            let windows = model.tokenizer.windows(texts).map_err(|error| {
+                let reason = match error {
+                    TokenizeError::PairTooLong { .. } => "text_pair_too_long",
+                    _ => "tokenizer_failed",
+                };
+                Rejection::new(Stage::Tokenize, reason, format!("model `{}`: {error}", model.name))
             })?;
             Ok(JobInput { model: *index, windows })
         })

@@ -16,7 +16,6 @@ mod stream;
 use std::{
     collections::BTreeMap,
     future::Future,
-    path::Path,
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -29,7 +28,7 @@ use self::stream::{Ended, RunningStream};
 pub use self::{
     publishing::{ensure_live_topics, live_config},
     store::BlockingStore,
-    stream::{Feed, intake_config},
+    stream::{Feed, check_pairs, intake_config},
 };
 use crate::{
     config::resolved::{Config, StreamConfig},
@@ -103,18 +102,6 @@ pub fn open_model(config: &Config, name: &str) -> anyhow::Result<Model> {
         UnknownModel { name: name.to_owned(), known: known.join(", ") }
     })?;
     Ok(Model::open(path)?.named(name))
-}
-
-/// Opens a configured model, or the folder of this path.
-///
-/// # Errors
-/// Where there is neither, or the folder is broken.
-pub fn open_model_or_folder(config: &Config, name_or_folder: &str) -> anyhow::Result<Model> {
-    let folder = Path::new(name_or_folder);
-    if !config.models.contains_key(name_or_folder) && folder.is_dir() {
-        return Ok(Model::open(folder)?);
-    }
-    open_model(config, name_or_folder)
 }
 
 /// Loads ONNX Runtime from where the configuration says.
@@ -229,7 +216,7 @@ impl<'a> Pipeline<'a> {
         let registered: Vec<&Model> = models.iter().map(|(_, model)| &**model).collect();
         self.store.register_models(&stream.name, &registered).await?;
         let blocking = self.blocking_store(stream, &feed.topic);
-        let intake = intake_config(stream, models, &self.schemas);
+        let intake = intake_config(stream, models, &self.schemas)?;
         let parts =
             stream::Parts { config: self.config, store: blocking, engine: &self.host.engine, ended: &self.ended.0 };
         tracing::info!(stream = %stream.name, topic = %feed.topic, "running");

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     config::{
+        ConfigError,
         file::OtherLanguages,
-        resolved::{Config, LiveConfig, StreamConfig},
+        resolved::{Config, LiveConfig, Problem, StreamConfig},
     },
     decode::{Decoder, schema::Schemas},
     domain::rejection::RejectionLimits,
@@ -210,12 +211,16 @@ fn batches_max(connections: usize, priority: Priority) -> usize {
 }
 
 /// What a stream does with its records.
+///
+/// # Errors
+/// As [`check_pairs`].
 pub fn intake_config(
     stream: &StreamConfig,
     models: Vec<(ModelIndex, Arc<Model>)>,
     schemas: &Arc<dyn Schemas>,
-) -> IntakeConfig {
-    IntakeConfig {
+) -> Result<IntakeConfig, ConfigError> {
+    check_pairs(stream, models.iter().map(|(_, model)| &**model))?;
+    Ok(IntakeConfig {
         stream: stream.name.clone(),
         decoder: stream.decoder.clone(),
         schemas: Arc::clone(schemas),
@@ -224,7 +229,27 @@ pub fn intake_config(
         models,
         keeps_records: keeps_records(stream, stream.live.as_ref()),
         priority: Priority::Live,
-    }
+    })
+}
+
+/// Models that read pairs of texts need `text_pair` in the mapping, and nothing else does.
+///
+/// # Errors
+/// [`ConfigError`] where the one is there without the other.
+pub fn check_pairs<'a>(stream: &StreamConfig, models: impl IntoIterator<Item = &'a Model>) -> Result<(), ConfigError> {
+    let reads_pairs = models.into_iter().find(|model| model.tokenizer.reads_pairs());
+    let message = match (reads_pairs, stream.decoder.mapping.text_pair.is_empty()) {
+        (Some(model), true) => {
+            format!("is missing: model `{}` reads pairs of texts; name the second text's field", model.name)
+        }
+        (None, false) => {
+            "is of no use: no model of the stream reads pairs of texts; remove it, or add such a model".into()
+        }
+        _ => return Ok(()),
+    };
+    Err(ConfigError::Values {
+        problems: vec![Problem { key: format!("streams.{}.fields.text_pair", stream.name), message }],
+    })
 }
 
 fn keeps_records(stream: &StreamConfig, live: Option<&LiveConfig>) -> bool {

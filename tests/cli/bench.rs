@@ -32,6 +32,6 @@ fn a_table_is_for_people_and_a_length_that_cannot_be_is_refused() {
         .prints("Model albert-sentiment 1: 6 passes, one session on one thread, 2 text(s) at once\n")
         .prints("tokens/s");
     let refused = setup.run(bench.iter().chain(&["--lengths", "16,257"]), "").expect(2);
-    refused.says("`257` is not above 2, the special tokens, and at most 256, the model's window");
+    refused.says("`257` is not above 2, and at most 256, the model's window");
     setup.run(bench.iter().chain(&["--batch", "0"]), "").expect(2);
 }

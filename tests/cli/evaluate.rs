@@ -24,7 +24,8 @@ impl Models {
         assert!(manifest.contains(labels), "{manifest}");
         let manifest = manifest.replace(labels, r#"labels = ["positive", "neutral", "negative"]"#);
         fs::write(contrary.join("model.toml"), manifest).unwrap();
-        let config = format!("[models.instant]\npath = {instant:?}\n[models.contrary]\npath = {contrary:?}\n");
+        let (instant, contrary) = (instant.display(), contrary.display());
+        let config = format!("[models.instant]\npath = \"{instant}\"\n[models.contrary]\npath = \"{contrary}\"\n");
         fs::write(&setup.config, config).unwrap();
         Self(setup)
     }
@@ -128,7 +129,10 @@ fn two_models_are_compared_document_by_document() {
         .prints("it is better");
     models.evaluate(&rows[..3], &["--against", "contrary"]).expect(0).prints("the difference may be chance");
     models.evaluate(&rows, &["--against", "instant"]).expect(2).says("both models are called `instant`");
-    models.evaluate(&rows, &["--against", "nothing"]).expect(2).says("no model `nothing` is configured");
+    models
+        .evaluate(&rows, &["--against", "nothing"])
+        .expect(2)
+        .says("`nothing` is no folder, and no such model is configured; there is: contrary, instant");
     models.evaluate(&rows, &["--among", "positive,joyful"]).expect(2).says("has no label `joyful`; it has: negative");
 }
 

@@ -6,6 +6,7 @@ mod classify;
 mod database;
 mod dead_letter;
 mod evaluate;
+mod model;
 mod own_data;
 mod pipes;
 mod position;

@@ -4,6 +4,7 @@
 mod crashes;
 mod deletion;
 mod languages;
+mod pairs;
 mod publishing;
 mod records;
 mod starts;

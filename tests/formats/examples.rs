@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     broker::{Topic, produce_to},
+    models::small_model,
     pipeline::{Options, Process, Stream},
     registry::{self, avro, framed, protobuf},
     repository,
@@ -39,6 +40,9 @@ fn assert_example(name: &str, records: &[Record], expected: &[&str]) {
             produce_to(topic, 0, key.map(str::as_bytes), value.as_deref());
         }
     }
+    if name == "pairs" {
+        command.env("ALBERTINE_MODELS__ENTAILMENT__PATH", small_model("pair-int8"));
+    }
     if name == "avro" || name == "protobuf" {
         command.env("ALBERTINE_SCHEMA_REGISTRY__URL", registry::url());
     }
@@ -61,7 +65,8 @@ fn assert_example(name: &str, records: &[Record], expected: &[&str]) {
 fn every_example_has_a_test() {
     let files = std::fs::read_dir(repository("config/examples")).unwrap();
     let names: BTreeSet<String> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
-    let here = ["avro", "debezium", "multilingual", "plain-text", "protobuf", "reviews-json", "tickets-nested-json"];
+    let here =
+        ["avro", "debezium", "multilingual", "pairs", "plain-text", "protobuf", "reviews-json", "tickets-nested-json"];
     // Those of secured connections have theirs in `cli/security`.
     let others = ["kafka-mtls", "kafka-oauthbearer", "kafka-sasl-ssl", "postgres-verify-full"];
     assert_eq!(names, here.iter().chain(&others).map(|name| format!("{name}.toml")).collect());
@@ -193,6 +198,20 @@ fn plain_text() {
         "plain-text",
         &[text("I love it, wonderful!"), text("Horrible. It broke at once.")],
         &["comments 0-0 positive", "comments 0-1 negative"],
+    );
+}
+
+#[test]
+fn pairs() {
+    let question = |id: &str, answer: &Value| {
+        let question = json!({"title": "bad was", "body": "again loose"});
+        record("answers", None, &json!({"id": id, "question": question, "answer": answer, "asked_by": "c7"}))
+    };
+    // A pair of the model's own corpus; the other model reads the question alone.
+    assert_example(
+        "pairs",
+        &[question("q1", &"price box loose fits again".into()), question("q2", &Value::Null)],
+        &["answers q1 entailment user c7", "answers q1 negative user c7", "answers rejected text_pair_missing"],
     );
 }
 

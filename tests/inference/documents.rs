@@ -10,14 +10,14 @@ const BLAME: &str = "Terrible. It broke on the first day and nobody answers my m
 /// The probabilities of a text, computed window by window.
 fn probabilities(model: &Model, windows: &[TokenWindow]) -> Vec<f32> {
     let mut session = session();
-    let logits = windows.iter().map(|window| (window.fresh, session.infer(&[&window.ids]).unwrap().remove(0)));
+    let logits = windows.iter().map(|window| (window.fresh, session.infer(&[window.tokens()]).unwrap().remove(0)));
     model.label(&logits.collect::<Vec<_>>()).expect("logits that are numbers").probabilities
 }
 
 #[test]
 fn a_document_of_several_windows_has_the_weighted_mean_of_its_windows() {
     let (model, mut session) = (model(), session());
-    let windows = model.tokenizer.windows(&format!("{}{}", PRAISE.repeat(30), BLAME.repeat(12))).unwrap();
+    let windows = model.tokenizer.windows(&*format!("{}{}", PRAISE.repeat(30), BLAME.repeat(12))).unwrap();
     assert!(windows.len() >= 3, "{} windows are too few", windows.len());
     // The temperature as the manifest says it: the mean is of calibrated probabilities.
     let manifest: toml::Table = std::fs::read_to_string(model_folder().join("model.toml")).unwrap().parse().unwrap();
@@ -26,7 +26,7 @@ fn a_document_of_several_windows_has_the_weighted_mean_of_its_windows() {
     let total: usize = windows.iter().map(|window| window.fresh).sum();
     let mut expected = vec![0.0; model.labels.len()];
     for window in &windows {
-        let logits = session.infer(&[&window.ids]).unwrap().remove(0);
+        let logits = session.infer(&[window.tokens()]).unwrap().remove(0);
         for (sum, probability) in expected.iter_mut().zip(softmax(&logits, temperature)) {
             *sum += probability * window.fresh as f32 / total as f32;
         }
@@ -50,7 +50,7 @@ fn the_end_of_a_long_document_counts() {
 fn what_overlaps_counts_once() {
     let model = model();
     let text = PRAISE.repeat(40);
-    let windows = model.tokenizer.windows(&text).unwrap();
+    let windows = model.tokenizer.windows(&*text).unwrap();
     let counted: usize = windows.iter().map(|window| window.fresh).sum();
     let held: usize = windows.iter().map(|window| window.ids.len() - 2).sum();
     assert!(held > counted, "the windows of a long document overlap");

@@ -12,7 +12,7 @@ use std::{
 
 use albertine::{
     engine::{Engine, EngineConfig, Job, JobResult, Priority, job::JobInput},
-    text::tokenize::TokenWindow,
+    text::tokenize::{TokenWindow, Tokens},
 };
 
 use super::{ROUNDING_TOLERANCE, distance, goldens, model, runtime, session};
@@ -29,7 +29,7 @@ fn engine(sessions: usize, queue_tokens_max: usize) -> Engine {
 }
 
 fn window(ids: &[u32]) -> TokenWindow {
-    TokenWindow { ids: ids.to_vec(), fresh: ids.len() - 2 }
+    TokenWindow { ids: ids.to_vec(), second_from: ids.len(), fresh: ids.len() - 2 }
 }
 
 fn job(windows: Vec<TokenWindow>, done: impl FnOnce(JobResult) + Send + 'static) -> Job {
@@ -42,7 +42,8 @@ fn every_job_of_many_threads_is_answered_once_with_its_own_logits() {
     let goldens: Vec<Vec<u32>> =
         goldens().into_iter().map(|golden| golden.input_ids).filter(|ids| ids.len() <= 64).collect();
     let mut session = session();
-    let expected: Vec<Vec<f32>> = goldens.iter().map(|ids| session.infer(&[ids]).unwrap().remove(0)).collect();
+    let expected: Vec<Vec<f32>> =
+        goldens.iter().map(|ids| session.infer(&[Tokens::single(ids)]).unwrap().remove(0)).collect();
     // A queue of a few windows, so that submitters also wait for room.
     let engine = engine(2, 300);
     let (sender, answers) = mpsc::channel();

@@ -1,49 +1,19 @@
 //! Model folders that are damaged or foreign: each is refused with its own message.
 
-use std::{fs, path::Path};
+use std::fs;
 
-use albertine::{engine::session::ModelSession, model::folder::Model};
-use sha2::{Digest, Sha256};
+use albertine::{engine::session::ModelSession, model::folder::Model, text::tokenize::Tokens};
 use tempfile::TempDir;
 
 use super::{model_folder, runtime};
+use crate::support::models::{ModelCopy, small_model};
 
-/// A copy of the bundled model, to be broken.
-struct Copy(TempDir);
+/// A copy of the bundled model.
+fn copy_of_bundled() -> ModelCopy {
+    ModelCopy::of(&model_folder())
+}
 
-impl Copy {
-    fn new() -> Self {
-        let copy = Self(TempDir::new().unwrap());
-        for entry in fs::read_dir(model_folder()).unwrap().map(Result::unwrap) {
-            fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
-        }
-        copy
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Changes a line of the manifest.
-    fn set(&self, section: &str, key: &str, value: impl Into<toml::Value>) -> &Self {
-        let path = self.path().join("model.toml");
-        let mut manifest: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();
-        let table = match section {
-            "" => &mut manifest,
-            section => manifest[section].as_table_mut().unwrap(),
-        };
-        assert!(table.insert(key.into(), value.into()).is_some(), "`{section}.{key}` was not there before");
-        fs::write(&path, toml::to_string(&manifest).unwrap()).unwrap();
-        self
-    }
-
-    /// Replaces a file and states its hash, as if it had been exported so.
-    fn replace(&self, file: &str, bytes: &[u8]) -> &Self {
-        fs::write(self.path().join(file), bytes).unwrap();
-        let hash = hex::encode(Sha256::digest(bytes));
-        self.set("sha256", file, hash)
-    }
-
+impl ModelCopy {
     /// Why it is refused, without the name of the folder.
     fn refusal(&self) -> String {
         let error = Model::open(self.path()).expect_err("the folder is broken").to_string();
@@ -54,16 +24,16 @@ impl Copy {
 
 #[test]
 fn a_copy_that_is_whole_is_accepted() {
-    let copy = Copy::new();
+    let copy = copy_of_bundled();
     let model = Model::open(copy.set("", "version", "copied").path()).unwrap();
     assert_eq!(&*model.version, "copied");
-    ModelSession::open(runtime(), &model).unwrap().infer(&[&[101, 102]]).unwrap();
+    ModelSession::open(runtime(), &model).unwrap().infer(&[Tokens::single(&[101, 102])]).unwrap();
 }
 
 #[test]
 fn a_file_that_was_changed_is_told_by_its_hash() {
     for file in ["embed.onnx", "layer.onnx", "head.onnx", "tokenizer.json"] {
-        let copy = Copy::new();
+        let copy = copy_of_bundled();
         let mut bytes = fs::read(copy.path().join(file)).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
@@ -77,7 +47,7 @@ fn a_file_that_was_changed_is_told_by_its_hash() {
 #[test]
 fn a_missing_file_is_named() {
     for file in ["embed.onnx", "layer.onnx", "head.onnx", "tokenizer.json", "model.toml"] {
-        let copy = Copy::new();
+        let copy = copy_of_bundled();
         fs::remove_file(copy.path().join(file)).unwrap();
         let refusal = copy.refusal();
         assert!(refusal.starts_with(&format!("cannot read `{file}`: ")), "{refusal}");
@@ -92,7 +62,7 @@ fn a_file_cannot_lie_outside_its_folder() {
     let elsewhere = outside.path().join("head.onnx");
     fs::write(&elsewhere, b"").unwrap();
     for name in ["../head.onnx", "deeper/head.onnx", "head.onnx/", "..", "", elsewhere.to_str().unwrap()] {
-        let copy = Copy::new();
+        let copy = copy_of_bundled();
         let hash = toml::Value::from("00");
         copy.set("graphs", "head", name);
         let path = copy.path().join("model.toml");
@@ -106,20 +76,89 @@ fn a_file_cannot_lie_outside_its_folder() {
 
 #[test]
 fn a_file_without_a_hash_is_not_loaded() {
-    let copy = Copy::new();
+    let copy = copy_of_bundled();
     fs::copy(copy.path().join("head.onnx"), copy.path().join("other.onnx")).unwrap();
     copy.set("graphs", "head", "other.onnx");
     assert_eq!(copy.refusal(), "`other.onnx` is loaded but has no entry under `[sha256]` in `model.toml`");
 }
 
 #[test]
-fn a_newer_format_asks_for_an_upgrade_also_where_it_has_keys_unknown_here() {
-    let copy = Copy::new();
-    copy.set("", "format", 2);
-    let path = copy.path().join("model.toml");
-    let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, format!("new_key = true\n{text}")).unwrap();
-    assert_eq!(copy.refusal(), "`model.toml` has format `2`, and this program reads up to `1`: upgrade albertine");
+fn another_format_is_told_apart_also_where_it_has_keys_unknown_here() {
+    let cases = [
+        (
+            1,
+            "`model.toml` has format `1`, older than the `2` that this program reads: convert the model again with `albertine-models convert`",
+        ),
+        (
+            3,
+            "`model.toml` has format `3`, newer than the `2` that this program reads: upgrade albertine, or convert the model again with the `albertine-models` of this version",
+        ),
+    ];
+    for (format, expected) in cases {
+        let copy = copy_of_bundled();
+        copy.set("", "format", format);
+        let text = String::from_utf8(copy.read("model.toml")).unwrap();
+        copy.write("model.toml", format!("new_key = true\n{text}").as_bytes());
+        assert_eq!(copy.refusal(), expected);
+    }
+}
+
+#[test]
+fn a_link_leads_to_files_of_the_folder_only() {
+    let outside = TempDir::new().unwrap();
+    let copy = copy_of_bundled();
+    let (inside, moved) = (copy.path().join("head.onnx"), copy.path().join("moved.onnx"));
+    fs::rename(&inside, &moved).unwrap();
+    std::os::unix::fs::symlink("moved.onnx", &inside).unwrap();
+    Model::open(copy.path()).expect("a link inside the folder is followed");
+    let elsewhere = outside.path().join("head.onnx");
+    fs::rename(&moved, &elsewhere).unwrap();
+    fs::remove_file(&inside).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &inside).unwrap();
+    let expected = format!(
+        "`head.onnx` is a link to `{}`, out of the folder: files of a model lie in its own folder",
+        elsewhere.canonicalize().unwrap().display()
+    );
+    assert_eq!(copy.refusal(), expected);
+}
+
+#[test]
+fn a_file_has_a_largest_size() {
+    let copy = copy_of_bundled();
+    copy.write("model.toml", &vec![b'#'; (1 << 20) + 1]);
+    assert_eq!(copy.refusal(), "`model.toml` has more than 1048576 bytes");
+    let copy = copy_of_bundled();
+    // Without content: it takes no room on the disk.
+    fs::File::create(copy.path().join("tokenizer.json")).unwrap().set_len((256 << 20) + 1).unwrap();
+    assert_eq!(copy.refusal(), "`tokenizer.json` has more than 268435456 bytes");
+}
+
+#[test]
+fn a_graph_is_served_only_if_it_is_whole_and_of_known_operators() {
+    let copy = ModelCopy::of(&small_model("stepped-float32"));
+    Model::open(copy.path()).unwrap();
+    copy.replace_by("head.onnx", "head-external.onnx");
+    assert_eq!(
+        copy.refusal(),
+        "`head.onnx`: the weights `pooler` lie in another file: save the graph without external data"
+    );
+    copy.replace_by("head.onnx", "head-domain.onnx");
+    assert_eq!(
+        copy.refusal(),
+        "`head.onnx`: the operator `Tanh` is of the domain `example.com`, which needs code of its own: only ONNX's and `com.microsoft` are run"
+    );
+}
+
+#[test]
+fn only_a_pair_has_a_text_to_choose() {
+    let copy = ModelCopy::of(&small_model("pair-float32"));
+    copy.set("input", "windowed", "text_pair");
+    assert!(Model::open(copy.path()).unwrap().tokenizer.reads_pairs());
+    copy.set("input", "pair", false);
+    assert_eq!(
+        copy.refusal(),
+        "`input.windowed` in `model.toml` chooses between the texts of a pair, and `input.pair` is false"
+    );
 }
 
 #[test]
@@ -167,7 +206,7 @@ fn a_manifest_is_told_which_key_is_wrong() {
         ),
     ];
     for (section, key, value, expected) in cases {
-        let copy = Copy::new();
+        let copy = copy_of_bundled();
         copy.set("input", "max_length", 256).set(section, key, value);
         assert_eq!(copy.refusal(), expected);
     }
@@ -176,27 +215,27 @@ fn a_manifest_is_told_which_key_is_wrong() {
 #[test]
 fn what_is_no_manifest_is_told_where() {
     let cases = [
-        ("format = 1", "missing field `name`"),
+        ("format = 2", "missing field `name`"),
         ("format = ", "TOML parse error at line 1"),
         ("\u{0}", "TOML parse error at line 1"),
     ];
     for (text, expected) in cases {
-        let copy = Copy::new();
+        let copy = copy_of_bundled();
         fs::write(copy.path().join("model.toml"), text).unwrap();
         let refusal = copy.refusal();
         assert!(refusal.starts_with("`model.toml` is not a manifest: "), "{refusal}");
         assert!(refusal.contains(expected), "{refusal} does not say `{expected}`");
     }
-    let copy = Copy::new();
+    let copy = copy_of_bundled();
     copy.set("architecture", "kind", "bert");
-    assert!(copy.refusal().contains("unknown variant `bert`, expected `albert`"), "{}", copy.refusal());
+    assert_eq!(copy.refusal(), "`architecture.kind` in `model.toml` is `bert`, and this program runs `albert` only");
     copy.set("architecture", "kind", "albert").set("architecture", "passes", 0);
     assert!(copy.refusal().contains("expected a nonzero usize"), "{}", copy.refusal());
 }
 
 #[test]
 fn a_vocabulary_smaller_than_the_tokenizers_is_refused() {
-    let copy = Copy::new();
+    let copy = copy_of_bundled();
     copy.set("architecture", "vocabulary_size", 1000);
     let refusal = copy.refusal();
     assert!(refusal.starts_with("`tokenizer.json`: token id `"), "{refusal}");
@@ -205,7 +244,7 @@ fn a_vocabulary_smaller_than_the_tokenizers_is_refused() {
 
 #[test]
 fn what_is_no_tokenizer_is_refused() {
-    let copy = Copy::new();
+    let copy = copy_of_bundled();
     copy.replace("tokenizer.json", b"{}");
     let refusal = copy.refusal();
     assert!(refusal.starts_with("`tokenizer.json`: cannot read the tokenizer: "), "{refusal}");
@@ -213,20 +252,18 @@ fn what_is_no_tokenizer_is_refused() {
 
 #[test]
 fn a_graph_that_was_cut_off_is_named() {
-    for (graph, file) in [("embed", "embed.onnx"), ("layer", "layer.onnx"), ("head", "head.onnx")] {
-        let copy = Copy::new();
-        let bytes = fs::read(copy.path().join(file)).unwrap();
+    for file in ["embed.onnx", "layer.onnx", "head.onnx"] {
+        let copy = copy_of_bundled();
+        let bytes = copy.read(file);
         copy.replace(file, &bytes[..bytes.len() / 2]);
-        let model = Model::open(copy.path()).unwrap();
-        let error = ModelSession::open(runtime(), &model).map(drop).unwrap_err().to_string();
-        let expected = format!("model `{}`: cannot open the `{graph}` graph: ", model.name);
-        assert!(error.starts_with(&expected), "{error}");
+        let refusal = copy.refusal();
+        assert!(refusal.starts_with(&format!("`{file}`: it is no ONNX file, or was cut off: ")), "{refusal}");
     }
 }
 
 #[test]
 fn graphs_in_the_wrong_place_are_told_by_their_inputs() {
-    let copy = Copy::new();
+    let copy = copy_of_bundled();
     let layer = fs::read(copy.path().join("layer.onnx")).unwrap();
     copy.replace("head.onnx", &layer);
     let model = Model::open(copy.path()).unwrap();
@@ -238,12 +275,12 @@ fn graphs_in_the_wrong_place_are_told_by_their_inputs() {
 #[test]
 fn labels_of_another_number_than_the_logits_are_refused() {
     for labels in [vec!["negative", "positive"], vec!["a", "b", "c", "d"]] {
-        let copy = Copy::new();
+        let copy = copy_of_bundled();
         copy.set("", "labels", labels.clone());
         let model = Model::open(copy.path()).unwrap();
         let error = ModelSession::open(runtime(), &model)
             .map_err(|error| error.to_string())
-            .and_then(|mut session| session.infer(&[&[101, 102]]).map_err(|error| error.to_string()))
+            .and_then(|mut session| session.infer(&[Tokens::single(&[101, 102])]).map_err(|error| error.to_string()))
             .expect_err("the labels do not fit the graph");
         assert!(error.contains("the labels in `model.toml` do not fit the graph"), "{error}");
         assert!(error.contains(&format!("not [1, {}]", labels.len())), "{error}");

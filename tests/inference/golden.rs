@@ -2,7 +2,7 @@
 
 use albertine::{
     domain::label::argmax,
-    text::tokenize::{TextTokenizer, TokenizerLimits},
+    text::tokenize::{TextTokenizer, TokenizerLimits, Tokens},
 };
 
 use super::{Golden, ROUNDING_TOLERANCE, distance, goldens, model, model_folder, session};
@@ -17,11 +17,11 @@ const LABEL_AGREEMENT_MIN: f64 = 0.95;
 #[test]
 fn the_tokenizer_gives_the_ids_of_the_exporter() {
     // Wider than the model's own windows: the exporter cuts nothing.
-    let limits = TokenizerLimits { max_length: 100_000, overlap: 0, vocabulary_size: usize::MAX };
+    let limits = TokenizerLimits { max_length: 100_000, overlap: 0, vocabulary_size: usize::MAX, pair: None };
     let json = std::fs::read(model_folder().join("tokenizer.json")).unwrap();
     let tokenizer = TextTokenizer::from_bytes(&json, limits).unwrap();
     for Golden { text, input_ids, .. } in goldens() {
-        let windows = tokenizer.windows(&text).unwrap();
+        let windows = tokenizer.windows(&*text).unwrap();
         assert_eq!(windows.len(), 1, "{text}");
         assert_eq!(windows[0].ids, input_ids, "{text}");
     }
@@ -31,7 +31,7 @@ fn the_tokenizer_gives_the_ids_of_the_exporter() {
 fn the_models_own_windows_hold_all_ids_of_a_text_in_order() {
     let model = model();
     for Golden { text, input_ids, .. } in goldens() {
-        let windows = model.tokenizer.windows(&text).unwrap();
+        let windows = model.tokenizer.windows(&*text).unwrap();
         let (first, last) = (input_ids[0], input_ids[input_ids.len() - 1]);
         let mut joined = vec![first];
         for window in &windows {
@@ -61,7 +61,7 @@ fn labels_are_those_of_float32() {
     let (model, mut session, goldens) = (model(), session(), goldens());
     let mut different = Vec::new();
     for golden in &goldens {
-        let logits = session.infer(&[&golden.input_ids]).unwrap().remove(0);
+        let logits = session.infer(&[Tokens::single(&golden.input_ids)]).unwrap().remove(0);
         let (found, exact) = (argmax(&logits).unwrap(), argmax(&golden.logits_fp32).unwrap());
         if found != exact {
             let labels = &model.labels;
@@ -77,7 +77,7 @@ fn far_logits(tolerance: f32, expected: impl Fn(&Golden) -> &[f32]) -> Vec<Strin
     let (mut session, mut largest) = (session(), 0.0_f32);
     let mut far = Vec::new();
     for golden in goldens() {
-        let logits = session.infer(&[&golden.input_ids]).unwrap().remove(0);
+        let logits = session.infer(&[Tokens::single(&golden.input_ids)]).unwrap().remove(0);
         let distance = distance(&logits, expected(&golden));
         largest = largest.max(distance);
         if distance > tolerance {

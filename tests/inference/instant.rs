@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use albertine::{
     engine::session::ModelSession,
-    model::folder::{Model, ModelError},
+    model::{files::ModelError, folder::Model},
+    text::tokenize::TokenWindow,
 };
 
 use super::runtime;
@@ -28,11 +29,11 @@ fn the_word_in_the_text_decides_alone_and_in_a_group() {
         ("Neither word is known", "neutral"),
         ("", "neutral"),
     ];
-    let windows: Vec<Vec<u32>> =
-        texts.iter().map(|(text, _)| model.tokenizer.windows(text).unwrap().remove(0).ids).collect();
-    let together = session.infer(&windows.iter().map(Vec::as_slice).collect::<Vec<_>>()).unwrap();
+    let windows: Vec<TokenWindow> =
+        texts.iter().map(|(text, _)| model.tokenizer.windows(*text).unwrap().remove(0)).collect();
+    let together = session.infer(&windows.iter().map(TokenWindow::tokens).collect::<Vec<_>>()).unwrap();
     for (((text, expected), window), in_group) in texts.iter().zip(&windows).zip(together) {
-        let alone = session.infer(&[window]).unwrap().remove(0);
+        let alone = session.infer(&[window.tokens()]).unwrap().remove(0);
         assert_eq!(alone, in_group, "the group changes nothing for `{text}`");
         let label = model.label(&[(1, alone)]).unwrap();
         assert_eq!(&*label.label, *expected, "`{text}`");

@@ -4,6 +4,7 @@ mod documents;
 mod engine;
 mod folder;
 mod golden;
+mod graph;
 mod grouping;
 mod instant;
 

@@ -8,6 +8,7 @@ pub mod broker;
 pub mod certificates;
 pub mod database;
 pub mod files;
+pub mod models;
 pub mod pipeline;
 pub mod proxy;
 pub mod registry;

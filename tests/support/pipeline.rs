@@ -43,6 +43,8 @@ pub struct Options {
     pub session_timeout_ms: Option<u32>,
     /// With the fixture that answers at once, in place of `albert-sentiment`.
     pub instant_model: bool,
+    /// With the model of this folder, in place of both.
+    pub model: Option<&'static str>,
     /// Lines under `[streams.reviews.live]`.
     pub live_lines: String,
 }
@@ -169,7 +171,11 @@ rating = "/rating"
             topic = self.topic,
             stream = options.stream,
             live = options.live,
-            model = if options.instant_model { "tests/fixtures/instant-model" } else { "models/albert-sentiment" },
+            model = options.model.unwrap_or(if options.instant_model {
+                "tests/fixtures/instant-model"
+            } else {
+                "models/albert-sentiment"
+            }),
             labels = self.labels,
             dead_letters = self.dead_letters,
             live_lines = options.live_lines,

@@ -204,7 +204,7 @@ fn dry_run(
 ) -> anyhow::Result<()> {
     let host = ModelHost::start(config, &stream.models)?;
     let intake =
-        IntakeConfig { decoder, ..topology::intake_config(stream, host.of(stream), &topology::schemas(config)?) };
+        IntakeConfig { decoder, ..topology::intake_config(stream, host.of(stream), &topology::schemas(config)?)? };
     let mut dry_run = DryRun::new(Arc::new(intake), stream.in_flight_documents_max);
     let mut failures = Vec::new();
     for part in parts {

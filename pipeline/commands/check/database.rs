@@ -1,7 +1,8 @@
 //! Postgres: the connection, the schema, what the role may do in it, and whether commits last.
 
-use super::{CONNECT_TIMEOUT, Report};
+use super::CONNECT_TIMEOUT;
 use crate::{
+    commands::report::Report,
     config::resolved::Config,
     storage::postgres::{Postgres, PostgresConfig},
 };

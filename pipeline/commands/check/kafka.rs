@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::bail;
 use tokio::runtime::Runtime;
 
-use super::{Report, records};
+use super::records;
 use crate::{
+    commands::report::Report,
     config::{
         resolved::{Config, LiveConfig, StreamConfig},
         secret::ClientSettings,

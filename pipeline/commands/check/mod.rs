@@ -6,15 +6,16 @@ mod kafka;
 mod models;
 mod records;
 
-use std::{fmt::Display, io::Write, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::bail;
-use owo_colors::OwoColorize;
 
-use super::{GlobalOptions, message, runtime, wants_colour};
+use super::{GlobalOptions, report::Report, runtime};
 use crate::{
-    config::resolved::Config,
+    config::resolved::{Config, StreamConfig},
+    model::folder::Model,
     registry::{Registry, RegistryConfig},
+    topology,
 };
 
 /// How long a server may take to answer here: an operator is waiting.
@@ -34,9 +35,12 @@ pub struct CheckArgs {}
 
 pub fn run(global: &GlobalOptions, _: &CheckArgs) -> anyhow::Result<()> {
     let config = global.load_config()?.with_streams()?;
-    let mut report = Report { failures: 0 };
+    let mut report = Report::default();
     report.line(format!("configuration `{}`", global.config.display()), Ok(summary(&config)))?;
     let models = models::check(&config, &mut report)?;
+    for stream in config.streams.values() {
+        check_pairs(stream, &models, &mut report)?;
+    }
     if let Some(registry) = &config.schema_registry {
         report.line("schema registry", check_schema_registry(registry))?;
     }
@@ -49,6 +53,23 @@ pub fn run(global: &GlobalOptions, _: &CheckArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether the stream's mapping and models agree on pairs of texts; a line only where one of them speaks of pairs.
+fn check_pairs(stream: &StreamConfig, models: &BTreeMap<String, Model>, report: &mut Report) -> std::io::Result<()> {
+    let what = format!("pairs of `{}`", stream.name);
+    let opened: Vec<&Model> = stream.models.iter().filter_map(|name| models.get(name)).collect();
+    let pairs: Vec<&str> =
+        opened.iter().filter(|model| model.tokenizer.reads_pairs()).map(|model| &*model.name).collect();
+    if pairs.is_empty() && stream.decoder.mapping.text_pair.is_empty() {
+        return Ok(());
+    }
+    if opened.len() < stream.models.len() {
+        return report.skipped(what, "not all models of the stream can be opened");
+    }
+    let result = topology::check_pairs(stream, opened).map(|()| format!("read by {}", pairs.join(", ")));
+    report.line(what, result.map_err(Into::into))?;
+    Ok(())
+}
+
 fn check_schema_registry(config: &RegistryConfig) -> anyhow::Result<String> {
     let config = RegistryConfig { timeout: config.timeout.min(CONNECT_TIMEOUT), ..config.clone() };
     let kinds = Registry::new(&config)?.check()?;
@@ -57,40 +78,4 @@ fn check_schema_registry(config: &RegistryConfig) -> anyhow::Result<String> {
 
 fn summary(config: &Config) -> String {
     format!("{} stream(s), {} model(s)", config.streams.len(), config.models.len())
-}
-
-struct Report {
-    failures: usize,
-}
-
-impl Report {
-    /// Writes a line. Returns whether all is well.
-    fn line(&mut self, what: impl Display, result: anyhow::Result<String>) -> std::io::Result<bool> {
-        match result {
-            Ok(detail) => write_line("ok      ", &"ok".green(), what, detail)?,
-            Err(error) => {
-                self.failures += 1;
-                write_line("failed  ", &"failed".red().bold(), what, message(&error))?;
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Writes a line for what an earlier failure leaves unchecked.
-    #[expect(clippy::unused_self, reason = "every line is the report's")]
-    fn skipped(&self, what: impl Display, reason: &str) -> std::io::Result<()> {
-        write_line("skipped ", &"skipped".yellow(), what, reason)
-    }
-}
-
-/// `word` begins the line; `coloured` is the same word for a terminal.
-fn write_line(word: &str, coloured: &impl Display, what: impl Display, detail: impl Display) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    if wants_colour(&out) {
-        let width = word.trim_end().len();
-        writeln!(out, "{coloured}{} {what}: {detail}", " ".repeat(7 - width))
-    } else {
-        writeln!(out, "{word}{what}: {detail}")
-    }
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::anyhow;
 
-use super::Report;
 use crate::{
+    commands::report::Report,
     config::resolved::Config,
     engine::session::{ModelSession, OnnxRuntime},
     model::folder::Model,
+    text::tokenize::Texts,
     topology,
 };
 
@@ -48,8 +49,8 @@ fn ask(model: &Model, runtime: Option<&OnnxRuntime>) -> anyhow::Result<String> {
     let detail = format!("version {}, task `{}`, labels {}", model.version, model.task, labels.join(", "));
     let Some(runtime) = runtime else { return Ok(format!("{detail}; not run, for want of ONNX Runtime")) };
     let mut session = ModelSession::open(runtime, model)?;
-    let windows = model.tokenizer.windows("Does it answer?")?;
-    let mut logits = session.infer(&[&windows[0].ids])?;
+    let windows = model.tokenizer.windows(Texts { text: "Does it answer?", pair: Some("It does.") })?;
+    let mut logits = session.infer(&[windows[0].tokens()])?;
     model
         .label(&[(windows[0].fresh, logits.remove(0))])
         .ok_or_else(|| anyhow!("the model gave logits that are not numbers"))?;

@@ -4,9 +4,8 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use anyhow::bail;
 
-use super::Report;
 use crate::{
-    commands::terminal::printable,
+    commands::{report::Report, terminal::printable},
     config::{
         file::OtherLanguages,
         resolved::{Config, StreamConfig},

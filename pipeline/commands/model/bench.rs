@@ -18,7 +18,7 @@ use crate::{
     },
     engine::session::{ModelSession, PartTimes},
     model::folder::Model,
-    text::tokenize::TokenWindow,
+    text::tokenize::{Texts, TokenWindow, Tokens},
     topology,
 };
 
@@ -58,7 +58,7 @@ pub struct BenchArgs {
 
 pub fn run(global: &GlobalOptions, args: &BenchArgs) -> anyhow::Result<()> {
     let config = global.load_config_or_defaults()?;
-    let model = topology::open_model_or_folder(&config, &args.model)?;
+    let model = super::open(&config, &args.model)?;
     let mut session = ModelSession::open(&topology::load_runtime(&config)?, &model)?;
     let words = model.tokenizer.single_token_words(WORDS);
     if words.is_empty() {
@@ -93,15 +93,16 @@ fn progress(rounds: u64) -> ProgressBar {
 }
 
 fn lengths(args: &BenchArgs, model: &Model) -> Result<Vec<usize>, UsageError> {
-    let (special, longest) =
-        (model.tokenizer.special_tokens(), model.tokenizer.special_tokens() + model.tokenizer.capacity());
+    // A pair has at least one token in each text.
+    let special = model.tokenizer.special_tokens() + usize::from(model.tokenizer.reads_pairs());
+    let longest = model.tokenizer.max_length();
     if args.lengths.is_empty() {
         let powers = (4..).map(|power| 1_usize << power).take_while(|length| *length < longest);
         return Ok(powers.filter(|length| *length > special).chain([longest]).collect());
     }
     match args.lengths.iter().find(|length| **length <= special || **length > longest) {
         Some(length) => Err(UsageError(format!(
-            "`--lengths`: `{length}` is not above {special}, the special tokens, and at most {longest}, the model's window"
+            "`--lengths`: `{length}` is not above {special}, and at most {longest}, the model's window"
         ))),
         None => Ok(args.lengths.clone()),
     }
@@ -110,7 +111,8 @@ fn lengths(args: &BenchArgs, model: &Model) -> Result<Vec<usize>, UsageError> {
 /// Texts of one length, and what their rounds took.
 struct Sample {
     length: usize,
-    texts: Vec<String>,
+    /// With the second text where the model reads pairs.
+    texts: Vec<(String, Option<String>)>,
     next: usize,
     rounds: Vec<Round>,
 }
@@ -129,11 +131,13 @@ impl Sample {
     fn new(model: &Model, words: &[String], length: usize) -> Self {
         let mut random = fastrand::Rng::with_seed(SEED);
         let tokens = length - model.tokenizer.special_tokens();
-        let mut text = || {
+        let second = if model.tokenizer.reads_pairs() { tokens / 2 } else { 0 };
+        let mut text = |tokens: usize| {
             let words: Vec<&str> = (0..tokens).map(|_| words[random.usize(..words.len())].as_str()).collect();
             words.join(" ")
         };
-        Self { length, texts: (0..TEXTS).map(|_| text()).collect(), next: 0, rounds: Vec::new() }
+        let texts = (0..TEXTS).map(|_| (text(tokens - second), (second > 0).then(|| text(second)))).collect();
+        Self { length, texts, next: 0, rounds: Vec::new() }
     }
 
     /// Labels texts for a while, `batch` at once.
@@ -145,8 +149,8 @@ impl Sample {
             let windows: Vec<TokenWindow> =
                 (0..batch).map(|index| self.window(model, index)).collect::<Result<_, _>>()?;
             tokenizing += before.elapsed();
-            let ids: Vec<&[u32]> = windows.iter().map(|window| window.ids.as_slice()).collect();
-            session.infer(&ids)?;
+            let tokens: Vec<Tokens<'_>> = windows.iter().map(TokenWindow::tokens).collect();
+            session.infer(&tokens)?;
             self.next += batch;
             texts += u32::try_from(batch)?;
         }
@@ -163,8 +167,9 @@ impl Sample {
     }
 
     fn window(&self, model: &Model, index: usize) -> anyhow::Result<TokenWindow> {
-        let text = &self.texts[(self.next + index) % self.texts.len()];
-        model.tokenizer.windows(text)?.into_iter().next().context("a text has at least one window")
+        let (text, pair) = &self.texts[(self.next + index) % self.texts.len()];
+        let texts = Texts { text, pair: pair.as_deref() };
+        model.tokenizer.windows(texts)?.into_iter().next().context("a text has at least one window")
     }
 
     /// The round in the middle, by its time for a text. The first one warms up and does not count.

@@ -12,13 +12,13 @@ use serde_json::{Map, Value};
 
 use super::{
     evaluation_text, report,
-    truth::{Mapped, Truth, parse_mapped},
+    truth::{Mapped, Truth, parse_mapped, word},
 };
 use crate::{
     commands::{
         GlobalOptions, UsageError,
         destination::Destination,
-        labeller::{Labelled, Labeller},
+        labeller::{Labelled, Labeller, TextFields},
         output::print_json,
         progress::FileProgress,
         terminal::excerpt,
@@ -26,7 +26,7 @@ use crate::{
     domain::evaluation::{Comparison, Evaluation, Judged, compare, evaluate},
     model::folder::Model,
     source::file::{self, FileError, FileFormat, FileRecord, Place},
-    topology::{self, ModelHost},
+    topology::ModelHost,
 };
 
 /// Mistakes kept for the report: a page of them.
@@ -57,6 +57,9 @@ pub struct EvaluateArgs {
     /// The field that holds the text
     #[arg(long, env = "ALBERTINE_EVALUATE_TEXT_FIELD", default_value = "text", value_name = "FIELD")]
     text_field: String,
+    /// The field that holds the second text, for models that read pairs
+    #[arg(long, env = "ALBERTINE_EVALUATE_TEXT_PAIR_FIELD", value_name = "FIELD")]
+    text_pair_field: Option<String>,
     /// The field that holds the true label
     #[arg(long, env = "ALBERTINE_EVALUATE_LABEL_FIELD", default_value = "label", value_name = "FIELD")]
     label_field: String,
@@ -88,11 +91,8 @@ fn parse_condition(text: &str) -> Result<(String, String), String> {
 pub fn run(global: &GlobalOptions, args: &EvaluateArgs) -> anyhow::Result<()> {
     let config = global.load_config_or_defaults()?;
     let names = [Some(&args.model), args.against.as_ref()];
-    let models: Vec<Arc<Model>> = names
-        .into_iter()
-        .flatten()
-        .map(|name| topology::open_model_or_folder(&config, name).map(Arc::new))
-        .collect::<Result<_, _>>()?;
+    let models: Vec<Arc<Model>> =
+        names.into_iter().flatten().map(|name| super::open(&config, name).map(Arc::new)).collect::<Result<_, _>>()?;
     check_comparable(&models)?;
     let truth = Truth::new(&models[0], &args.label_field, &args.among, &args.map)?;
     let host = ModelHost::serve(&config, &models)?;
@@ -177,6 +177,8 @@ struct Rows<'a> {
 /// Sends the file's rows through the models. The file's name.
 fn read(host: &ModelHost, rows: &mut Rows<'_>) -> anyhow::Result<String> {
     let args = rows.args;
+    let fields = TextFields { text: &args.text_field, text_pair: args.text_pair_field.as_deref() };
+    let mut labeller = Labeller::new(host, fields)?;
     let mut input = file::open(Some(&args.file))?;
     let name = input.name.clone();
     let format = match args.format.or_else(|| file::format_of(Some(Path::new(&args.file)))) {
@@ -184,7 +186,6 @@ fn read(host: &ModelHost, rows: &mut Rows<'_>) -> anyhow::Result<String> {
         None => input.detect_format()?,
     };
     let mut progress = FileProgress::new(&input);
-    let mut labeller = Labeller::new(host, &args.text_field);
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let chosen =
         input.records(format)?.filter(|record| record.as_ref().map_or(true, |record| rows_fit(args, &record.fields)));
@@ -207,11 +208,7 @@ fn read(host: &ModelHost, rows: &mut Rows<'_>) -> anyhow::Result<String> {
 }
 
 fn rows_fit(args: &EvaluateArgs, fields: &Map<String, Value>) -> bool {
-    args.conditions.iter().all(|(field, wanted)| match fields.get(field) {
-        Some(Value::String(value)) => value == wanted,
-        Some(value) => value.to_string() == *wanted,
-        None => false,
-    })
+    args.conditions.iter().all(|(field, wanted)| fields.get(field).is_some_and(|value| word(value) == *wanted))
 }
 
 impl Rows<'_> {

@@ -1,6 +1,6 @@
 //! The true label of a record, in the words of the model, and how a label given by a model is held against it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value};
 
@@ -17,6 +17,14 @@ pub type Mapped = (String, Option<String>);
 pub fn parse_mapped(text: &str) -> Result<Mapped, String> {
     let (value, label) = text.split_once('=').ok_or_else(|| format!("`{text}` must be VALUE=LABEL"))?;
     Ok((value.to_owned(), (!label.is_empty()).then(|| label.to_owned())))
+}
+
+/// A value as it is written on the command line.
+pub fn word(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::String(text) => text.into(),
+        other => other.to_string().into(),
+    }
 }
 
 /// Knows the classes that are decided among, and which of them a record truly is.
@@ -69,8 +77,7 @@ impl<'a> Truth<'a> {
     /// Where there is no true label, or one that nothing is known of.
     pub fn of(&self, fields: &Map<String, Value>) -> Result<Option<usize>, String> {
         let value = match fields.get(self.field) {
-            Some(Value::String(value)) => value.clone(),
-            Some(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string(),
+            Some(value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) => word(value),
             Some(_) => return Err(format!("`{}` must be a string or a number", self.field)),
             None => {
                 return Err(format!(
@@ -79,7 +86,7 @@ impl<'a> Truth<'a> {
                 ));
             }
         };
-        self.values.get(&value).copied().ok_or_else(|| {
+        self.values.get(&*value).copied().ok_or_else(|| {
             format!(
                 "the true label `{value}` is none of {}; say what it is with `--map {value}=LABEL`, or leave such rows out with `--map {value}=`",
                 self.classes.join(", ")

@@ -77,6 +77,7 @@ static MAPPING: LazyLock<FieldMapping> = LazyLock::new(|| {
     FieldMapping {
         id: path("/id"),
         text: vec![path("/text"), path("/next/text"), path("/map/a/text")],
+        text_pair: vec![path("/next/text")],
         item: Some(path("/state")),
         user: Some(path("/next/id")),
         rating: Some(path("/rating")),
@@ -89,6 +90,7 @@ static MAPPING: LazyLock<FieldMapping> = LazyLock::new(|| {
 static PLAIN: LazyLock<FieldMapping> = LazyLock::new(|| FieldMapping {
     id: FieldPath::Position,
     text: vec![FieldPath::Value],
+    text_pair: Vec::new(),
     item: Some(FieldPath::Key),
     user: None,
     rating: None,

@@ -23,6 +23,7 @@ fuzz_target!(|data: &[u8]| {
     let mapping = FieldMapping {
         id: parsed.clone(),
         text: vec![parsed.clone(), FieldPath::Pointer("/text".into())],
+        text_pair: vec![parsed.clone()],
         item: Some(parsed.clone()),
         user: Some(parsed.clone()),
         rating: Some(parsed.clone()),
