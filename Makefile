@@ -8,7 +8,7 @@ export SQLX_OFFLINE := true
 WITH_SERVICES := . .local/env &&
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long chaos fuzz bench stop build lint clean-data
+.PHONY: help demo test test-long chaos fuzz bench test-models stop build lint clean-data
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ fuzz: ## libFuzzer against decoding, mappings, windows and the configuration, a 
 bench: ## latency to row and live record, and what publishing costs; see benches/README.md
 	@config/local/prepare tests
 	@$(WITH_SERVICES) cargo test --locked --test integration -- --ignored --nocapture --test-threads 1 latency
+
+test-models: ## the Python that converts models, in an environment of its own; torch is large
+	@config/local/test-models
 
 stop: ## ends what demo and test started; the data stays
 	@config/local/demo/stop

@@ -2,7 +2,7 @@
 
     teacher   fine-tunes bge-small-en-v1.5 on three classes
     student   distils it into an ALBERT with one shared layer
-    export    calibrates, quantises, writes and verifies the model folder
+    export    saves a Hugging Face checkpoint and converts it to the verified model folder
     evaluate  measures a finished model folder
 
 `--data` is the folder of gzip'd JSONL sets, `--demo` the vaderSentiment source distribution, `--work` a folder for
@@ -23,6 +23,7 @@ import measuring
 import model_folder
 import networks
 import training
+from albertine_models.errors import ConversionError
 
 LOG = logging.getLogger("albert_sentiment")
 
@@ -189,13 +190,12 @@ def parser():
 
     command = stage("export", export)
     command.add_argument("--student", required=True, help="the student's checkpoint")
-    command.add_argument("--work", required=True, help="folder for ranges.json")
+    command.add_argument("--work", required=True, help="folder for the checkpoint, texts and ranges.json")
     command.add_argument("--output", required=True, help="model folder to replace")
     command.add_argument("--golden", required=True, help="golden file to write")
     command.add_argument("--version", default="1")
     command.add_argument("--ranges", help="ranges.json that the student was trained on")
     command.add_argument("--core", default="unnamed core", help="kind of core, named beside the speed")
-    command.add_argument("--force", action="store_true", help="write the folder although int8 was refused")
     command.add_argument("--dynamic", nargs="*", default=[], help="sites with dynamic activation scales")
 
     command = stage("evaluate", evaluate)
@@ -207,7 +207,10 @@ def main(arguments):
     """Entry point."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     options = parser().parse_args(arguments)
-    options.run(options)
+    try:
+        options.run(options)
+    except ConversionError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

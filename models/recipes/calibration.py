@@ -1,4 +1,4 @@
-"""What is fitted after training: activation ranges, the classifier's bias, and the temperature.
+"""What is fitted after training: the classifier's bias and the temperature; and the file of activation ranges.
 
 All of it on held-out texts made for tuning (sst5 dev and one half of the airline texts); nothing here sees the
 demo's texts or a set that is reported as a test.
@@ -11,55 +11,16 @@ import torch
 from torch.nn import functional
 
 import corpora
-import networks
-import training
-
-# Texts whose activations are looked at, and values kept of each site: enough that the ranges stop moving.
-RANGE_TEXTS = 400
-RANGE_VALUES = 4_000_000
-
-# Shares of values clipped at each end that are tried; the one with the least squared error wins.
-CLIPPED_SHARES = [0.0, 1e-7, 1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3]
-
-
-def activation_ranges(student, encoded, max_length):
-    """Site -> (scale, zero point) for unsigned 8 bits, over all passes."""
-    generator = torch.Generator().manual_seed(1)
-    seen = {site: [] for site in networks.QUANTISED_SITES}
-    share = RANGE_VALUES / (RANGE_TEXTS * networks.PASSES)
-
-    def observe(site, values):
-        flat = values.detach().reshape(-1)
-        picked = torch.randint(len(flat), (int(share),), generator=generator)
-        seen[site].append(torch.cat([flat[picked], flat.min()[None], flat.max()[None]]))
-
-    student.observer = observe
-    with torch.inference_mode():
-        for ids in encoded[:RANGE_TEXTS]:
-            student(*training.padded([training.framed(ids[: max_length - 2])]))
-    student.observer = None
-    return {site: best_range(torch.cat(values)) for site, values in seen.items()}
 
 
 def read_ranges(path):
-    """Ranges that an export has stored."""
+    """Site -> (scale, zero point) that an export has stored: the grid that a student can be trained on."""
     return {site: tuple(pair) for site, pair in json.loads(Path(path).read_text()).items()}
 
 
-def best_range(values):
-    """Scale and zero point with the least squared error among the clipped ranges."""
-    ordered = values.sort().values
-    candidates = []
-    for share in CLIPPED_SHARES:
-        skip = int(share * len(ordered))
-        low = min(0.0, ordered[skip].item())
-        high = max(0.0, ordered[-1 - skip].item())
-        scale = (high - low) / 255
-        zero_point = min(255, max(0, round(-low / scale)))
-        error = ((networks.quantised_activation(values, scale, zero_point) - values) ** 2).mean().item()
-        candidates.append((error, scale, zero_point))
-    _, scale, zero_point = min(candidates)
-    return scale, zero_point
+def write_ranges(path, ranges):
+    """Stores the ranges of a conversion, whose only distinct layer is layer 0."""
+    Path(path).write_text(json.dumps({site: pair for (_, site), pair in ranges.items()}, indent=2))
 
 
 def macro_f1(predicted, labels):

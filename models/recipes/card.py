@@ -1,8 +1,7 @@
-"""Texts of the model folder: `model.toml`, which the program reads, and the card, which people read."""
+"""What the recipe knows of its model beyond what every conversion measures: the notes at the end of the card."""
 
 import networks
 
-LABELS = ["negative", "neutral", "positive"]
 DATA = [
     "sst2",
     "sst5",
@@ -14,8 +13,7 @@ DATA = [
     "subjectivity",
     "pros_cons",
 ]
-MAX_LENGTH = 256
-WINDOW_OVERLAP = 32
+DESCRIPTION = "Sentiment of English reviews and sentences, distilled from bge-small-en-v1.5 into one shared layer"
 
 SET_NAMES = {
     "sst2_dev": "SST-2 dev (872 film-review sentences)",
@@ -26,56 +24,6 @@ SET_NAMES = {
     "demo_product": "demo, product sentences (3,708)",
     "demo_newspaper": "demo, newspaper sentences (5,190)",
 }
-
-
-def model_toml(facts):
-    """The manifest; every key is required by the program, `[accuracy]` is a free table of floats."""
-    hashes = "\n".join(f'"{name}" = "{value}"' for name, value in facts["sha256"].items())
-    figures = facts["accuracy"] | {
-        name: facts["agreement"][name]
-        for name in ("int8_label_agreement", "float32_macro_f1", "int8_macro_f1", "grouping_distance_max")
-    }
-    accuracy = "\n".join(f'"{name}" = {value:.6f}' for name, value in figures.items())
-    data = ", ".join(f'"{name}"' for name in DATA)
-    return f"""# Written by `models/recipes/albert_sentiment.py export`.
-format = 1
-name = "albert-sentiment"
-version = "{facts['version']}"
-task = "sentiment"
-labels = ["negative", "neutral", "positive"]
-languages = ["en"]
-description = "Sentiment of English reviews and sentences, distilled from bge-small-en-v1.5 into one shared layer"
-license = "MIT"
-
-[architecture]
-kind = "albert"
-hidden_size = {networks.HIDDEN_SIZE}
-passes = {networks.PASSES}
-vocabulary_size = {networks.VOCABULARY_SIZE}
-
-[input]
-max_length = {MAX_LENGTH}
-window_overlap = {WINDOW_OVERLAP}
-
-[graphs]
-embed = "embed.onnx"
-layer = "layer.onnx"
-head = "head.onnx"
-
-[calibration]
-temperature = {facts['temperature']:.2f}
-
-[sha256]
-{hashes}
-
-[provenance]
-recipe = "models/recipes/albert_sentiment.py"
-teacher = "bge-small-en-v1.5 (MIT)"
-data = [{data}]
-
-[accuracy]
-{accuracy}
-"""
 
 
 def accuracy_table(accuracy):
@@ -102,36 +50,14 @@ def depth_table(by_depth):
     return "\n".join(lines)
 
 
-def quantisation_text(facts):
-    """How activations are quantised, in a sentence or two."""
-    if facts["dynamic"]:
-        sites = ", ".join(f"`{site}`" for site in facts["dynamic"])
-        return (
-            f"Activation scales are constants except at {sites}, where they follow the batch: there a text's logits "
-            "depend a little on what it is grouped with."
-        )
-    return (
-        "Activation scales are **static**: constants in the graph, one for each of the layer's four integer products, "
-        "shared by all passes. A text's logits therefore do not depend on what it is grouped with."
-    )
-
-
-def readme(facts):
-    """The model card."""
-    agreement = facts["agreement"]
-    sizes = ", ".join(f"`{name}` {size / 1e6:.2f} MB" for name, size in facts["sizes"].items())
-    speeds = " | ".join(f"{value:,}" for value in facts["speed"].values())
-    shapes = " | ".join(facts["speed"])
+def notes(facts):
+    """How the model was made, how good and how fast it is, and what it cannot do."""
     bias = ", ".join(f"{value:+.1f}" for value in facts["bias"])
-    return f"""# albert-sentiment, version {facts['version']}
+    shapes = " | ".join(facts["speed"])
+    speeds = " | ".join(f"{value:,}" for value in facts["speed"].values())
+    return f"""## How it was made
 
-Sentiment of English reviews and sentences: `negative`, `neutral` or `positive`.
-
-A true ALBERT: a factorised embedding (30,522 × {networks.EMBEDDING_SIZE}), **one** transformer layer (hidden {networks.HIDDEN_SIZE}, {networks.HEADS} heads, feed-forward {networks.INTERMEDIATE_SIZE}) applied {networks.PASSES} times, a head on the first token. Lower-case WordPiece; windows of {MAX_LENGTH} tokens. Files: {sizes}.
-
-## How it was made
-
-`bge-small-en-v1.5` (MIT) was fine-tuned on the three classes and distilled into the shared layer: logits and hidden states, every depth trained with the same head, so that an early exit finds a usable prediction. Data: {', '.join(DATA)}; classes carry equal weight. `subjectivity` gives its objective sentences as a weak neutral. The head's bias ({bias}) and the temperature ({facts['temperature']:.2f}) were fitted on SST-5 dev and a part of the airline tweets that is not reported below. Nearly every SST-2 dev sentence (830 of 872) also stands in SST-5 dev, so SST-2 dev is untrained but not untuned. No text of a reported set was trained on, nor any product or newspaper text of the demo (compared by letters and digits, lower-cased).
+`bge-small-en-v1.5` (MIT) was fine-tuned on the three classes and distilled into the shared layer: logits and hidden states, every depth trained with the same head, so that an early exit finds a usable prediction. Data: {", ".join(DATA)}; classes carry equal weight. `subjectivity` gives its objective sentences as a weak neutral. The head's bias ({bias}) and the temperature ({facts["temperature"]:.2f}) were fitted on SST-5 dev and a part of the airline tweets that is not reported below. Nearly every SST-2 dev sentence (830 of 872) also stands in SST-5 dev, so SST-2 dev is untrained but not untuned. No text of a reported set was trained on, nor any product or newspaper text of the demo (compared by letters and digits, lower-cased).
 
 The weights are released under MIT like the teacher's. The data sets have terms of their own, some of them meant for research only; read them before retraining or relying on the weights commercially.
 
@@ -139,31 +65,23 @@ The weights are released under MIT like the teacher's. The data sets have terms 
 
 Measured with the int8 graphs. Demo ratings are cut at ±0.5 of their mean rating.
 
-{accuracy_table(facts['accuracy'])}
+{accuracy_table(facts["accuracy"])}
 
 Accuracy after each pass:
 
-{depth_table(facts['by_depth'])}
+{depth_table(facts["by_depth"])}
 
-## int8
+## Other kinds of core
 
-Weights are 7 bits wide (reduced range) with a scale a column, so that products cannot saturate on cores without VNNI; the word table is 8 bits with a scale a row; embedding projection and head are float32. {quantisation_text(facts)}
-
-| against float32 (SST-5 test, airline tweets, Amazon 5-core; 4,439 texts) | |
-|---|---|
-| equal labels | {agreement['int8_label_agreement']:.2%} |
-| mean macro-F1, float32 / int8 | {agreement['float32_macro_f1']:.4f} / {agreement['int8_macro_f1']:.4f} |
-| distance of logits, mean / 99th percentile / largest | {agreement['int8_logit_distance_mean']:.3f} / {agreement['int8_logit_distance_p99']:.3f} / {agreement['int8_logit_distance_max']:.3f} |
-| golden texts, int8 against float32, largest distance | {agreement['golden_int8_distance_max']:.3f} |
-| golden texts, int8 with hidden states disturbed by 2e-6 (stands for another kind of core), largest distance | {agreement['rounding_distance_max']:.3f} |
-| a text alone and in a padded batch of eight, largest distance | {agreement['grouping_distance_max']:.1e} |
+Golden texts with every hidden state disturbed by 2e-6, which stands for another core's float32 arithmetic: logits
+move by at most {facts["rounding_distance_max"]:.3f}.
 
 ## Speed
 
-Tokens a second on one core through embedding, all passes and head ({facts['core']}):
+Tokens a second on one core through embedding, all passes and head ({facts["core"]}):
 
 | {shapes} |
-|{'---|' * len(facts['speed'])}
+|{"---|" * len(facts["speed"])}
 | {speeds} |
 
 ## Limits

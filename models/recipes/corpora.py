@@ -110,10 +110,7 @@ def class_of_rating(rating):
 
 def examples(rows, source, weight=1.0, label=None):
     """Rows as examples; the label comes from the row unless one is given."""
-    return [
-        Example(row["text"], class_of(row["label"]) if label is None else label, weight, source)
-        for row in rows
-    ]
+    return [Example(row["text"], class_of(row["label"]) if label is None else label, weight, source) for row in rows]
 
 
 def held_out_sets(folder):

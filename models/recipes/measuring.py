@@ -1,6 +1,6 @@
-"""Measures a finished model folder on ONNX Runtime: accuracy, agreement with float32, grouping, and speed.
+"""Measures a finished model folder on ONNX Runtime: accuracy, what another kind of core may change, and speed.
 
-Needs nothing of torch's networks except where float32 is the reference. One thread, as the program uses it.
+How far int8 is from float32 is measured where the folder is made. One thread, as the program uses it.
 """
 
 import json
@@ -9,15 +9,13 @@ import time
 from pathlib import Path
 
 import numpy
-import onnxruntime
 import torch
 
 import calibration
 import corpora
 import networks
 import training
-
-PROVIDERS = ["CPUExecutionProvider"]
+from albertine_models import runtime
 
 # Shapes that speed is measured at: texts x tokens.
 SPEED_SHAPES = [(1, 16), (8, 16), (1, 128), (4, 128)]
@@ -27,21 +25,20 @@ ROUNDING_NOISE = 2e-6
 
 
 class Folder:
-    """The three graphs of a model folder, applied pass after pass."""
+    """The three graphs of a model folder, asked after every pass."""
 
-    def __init__(self, folder):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        self.embed, self.layer, self.head = (
-            onnxruntime.InferenceSession(str(Path(folder) / f"{name}.onnx"), options, providers=PROVIDERS)
-            for name in ("embed", "layer", "head")
-        )
+    def __init__(self, graphs):
+        self.graphs = runtime.Stepped(graphs, networks.PASSES)
+
+    @classmethod
+    def read(cls, folder):
+        """The graphs of a finished folder."""
+        return cls({path.name: path.read_bytes() for path in Path(folder).glob("*.onnx")})
 
     def hidden(self, input_ids):
         """Hidden states before the first pass."""
         feeds = {"input_ids": input_ids, "token_type_ids": numpy.zeros_like(input_ids)}
-        return self.embed.run(None, feeds)[0]
+        return self.graphs.embed.run(None, feeds)[0]
 
     def logits_by_depth(self, input_ids, mask):
         """Logits after every pass, shape [batch, passes, 3]; torch tensors in and out."""
@@ -49,8 +46,8 @@ class Folder:
         hidden = self.hidden(input_ids.numpy())
         found = []
         for _ in range(networks.PASSES):
-            hidden = self.layer.run(None, {"hidden": hidden, "lengths": lengths})[0]
-            found.append(self.head.run(None, {"hidden": hidden})[0])
+            hidden = self.graphs.layer.run(None, {"hidden": hidden, "lengths": lengths})[0]
+            found.append(self.graphs.head.run(None, {"hidden": hidden})[0])
         return torch.from_numpy(numpy.stack(found, 1))
 
 
@@ -98,41 +95,6 @@ def accuracy_figures(folder, sets, max_length):
     return figures, by_depth
 
 
-def agreement_figures(folder, student, sets, max_length):
-    """How far int8 is from float32: share of equal labels, largest distance, macro-F1 of both."""
-    reference = []
-    measured = []
-    wanted = []
-    for name in ("sst5_test", "airline_held_out", "amazon_5core_held_out"):
-        encoded, labels = sets[name]
-        reference.append(training.predict(lambda *batch: student(*batch)[1][-1], encoded, max_length))
-        measured.append(training.predict(lambda *batch: folder.logits_by_depth(*batch)[:, -1], encoded, max_length))
-        wanted.append(labels)
-    pairs = list(zip(reference, measured, wanted))
-    distance = (torch.cat(reference) - torch.cat(measured)).abs()
-    equal = torch.cat(reference).argmax(-1) == torch.cat(measured).argmax(-1)
-    return {
-        "int8_label_agreement": equal.float().mean().item(),
-        "int8_logit_distance_mean": distance.mean().item(),
-        "int8_logit_distance_p99": distance.flatten().quantile(0.99).item(),
-        "int8_logit_distance_max": distance.max().item(),
-        "float32_macro_f1": sum(calibration.macro_f1(own.argmax(-1), labels) for own, _, labels in pairs) / len(pairs),
-        "int8_macro_f1": sum(calibration.macro_f1(own.argmax(-1), labels) for _, own, labels in pairs) / len(pairs),
-    }
-
-
-def grouping_distance(folder, rows):
-    """Largest distance between a text's logits alone and in a padded batch of eight."""
-    largest = 0.0
-    for begin in range(0, len(rows), 8):
-        group = rows[begin : begin + 8]
-        together = folder.logits_by_depth(*training.padded(group))[:, -1]
-        for index, row in enumerate(group):
-            alone = folder.logits_by_depth(*training.padded([row]))[0, -1]
-            largest = max(largest, (alone - together[index]).abs().max().item())
-    return largest
-
-
 def rounding_distance(folder, rows):
     """Largest change of logits when every hidden state is off by about one part in a million.
 
@@ -148,8 +110,8 @@ def rounding_distance(folder, rows):
         hidden = folder.hidden(input_ids.numpy())
         for _ in range(networks.PASSES):
             noise = generator.uniform(-ROUNDING_NOISE, ROUNDING_NOISE, hidden.shape).astype(numpy.float32)
-            hidden = folder.layer.run(None, {"hidden": hidden * (1 + noise), "lengths": lengths})[0]
-        shifted = torch.from_numpy(folder.head.run(None, {"hidden": hidden})[0][0])
+            hidden = folder.graphs.layer.run(None, {"hidden": hidden * (1 + noise), "lengths": lengths})[0]
+        shifted = torch.from_numpy(folder.graphs.head.run(None, {"hidden": hidden})[0][0])
         largest = max(largest, (shifted - exact).abs().max().item())
     return largest
 
@@ -174,6 +136,6 @@ def speed_figures(folder):
 def report(options):
     """Measures a folder and prints its figures as JSON."""
     torch.set_num_threads(1)
-    folder = Folder(options.output)
+    folder = Folder.read(options.output)
     figures, by_depth = accuracy_figures(folder, encode_sets(options), options.max_length)
     print(json.dumps({"accuracy": figures, "by_depth": by_depth, "tokens_per_second": speed_figures(folder)}, indent=2))

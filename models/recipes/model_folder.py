@@ -1,34 +1,34 @@
-"""Stage `export`: from a trained student to a verified model folder, its card and its golden file.
+"""Stage `export`: from a trained student to a verified model folder and its golden file.
 
-The folder is written beside its place and moved there when it is complete, so a reader never sees graphs whose
-hashes do not fit. An int8 model that strays too far from float32 is refused.
+The student becomes a Hugging Face checkpoint, which `albertine_models` converts like any other: it verifies the
+graphs, judges int8 on held-out texts that stay out of the folder, and replaces the folder only when all is well.
 """
 
-import hashlib
 import json
 import logging
-import shutil
 from pathlib import Path
 
 import torch
+import transformers
 
 import calibration
 import card
 import corpora
 import golden_texts
-import graphs
 import measuring
 import networks
 import training
+from albertine_models.calibration import CALIBRATION_TEXTS
+from albertine_models.convert import convert
+from albertine_models.settings import Options
+from albertine_models.terminal import Terminal
 
 LOG = logging.getLogger("albert_sentiment")
 
-FILES = ["embed.onnx", "layer.onnx", "head.onnx", "tokenizer.json"]
-FILE_BYTES_MAX = 10_000_000
+WINDOW_OVERLAP = 32
 
-# Acceptance of int8: share of labels equal to float32, and how much macro-F1 may fall.
-AGREEMENT_MIN = 0.99
-MACRO_F1_LOSS_MAX = 0.005
+# Held-out sets that int8 is judged on.
+EVALUATION_SETS = ("sst5_test", "airline_held_out", "amazon_5core_held_out")
 
 
 def load_student(path):
@@ -52,33 +52,22 @@ def fit_bias_and_temperature(student, options, tokenizer):
     return bias.tolist(), temperature
 
 
-def load_ranges(student, options, tokenizer):
-    """Static activation ranges: those the student was trained with, or freshly observed ones."""
-    if options.ranges:
-        ranges = calibration.read_ranges(options.ranges)
-    else:
-        examples, _ = corpora.training_set(options.data, options.demo)
-        step = len(examples) // calibration.RANGE_TEXTS
-        encoded = training.encode(tokenizer, [example.text for example in examples[::step]])
-        ranges = calibration.activation_ranges(student, encoded, options.max_length)
-        (Path(options.work) / "ranges.json").write_text(json.dumps(ranges, indent=2))
-    return {site: pair for site, pair in ranges.items() if site not in options.dynamic}
+def write_checkpoint(student, tokenizer, folder):
+    """The student and its tokenizer as transformers saves them."""
+    networks.checkpoint_model(student, corpora.LABELS).save_pretrained(folder)
+    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
 
 
-def write_graphs(student, ranges, tokenizer, folder):
-    """Graphs and tokenizer; every file stays below the size a repository takes."""
-    models = {
-        "embed.onnx": graphs.embed_graph(student),
-        "layer.onnx": graphs.layer_graph(student, ranges),
-        "head.onnx": graphs.head_graph(student),
-    }
-    for name, model in models.items():
-        (folder / name).write_bytes(model.SerializeToString())
-    tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
-    for name in FILES:
-        size = (folder / name).stat().st_size
-        if size >= FILE_BYTES_MAX:
-            raise ValueError(f"`{name}` has {size} bytes, at most {FILE_BYTES_MAX} are allowed")
+def write_texts(path, rows):
+    """Texts, and labels where there are some, as the converter reads them."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def labelled(examples):
+    """Rows of examples with the names of their labels."""
+    return [{"text": example.text, "label": corpora.LABELS[example.label]} for example in examples]
 
 
 def golden_rows(student, folder, tokenizer):
@@ -96,80 +85,90 @@ def golden_rows(student, folder, tokenizer):
                 "input_ids": ids,
                 "logits_fp32": [round(value, 5) for value in exact.tolist()],
                 "logits_int8": [round(value, 5) for value in rounded.tolist()],
-                "label": card.LABELS[int(rounded.argmax())],
+                "label": corpora.LABELS[int(rounded.argmax())],
             }
         )
     return rows
 
 
-def check_acceptance(agreement):
-    """Refuses an int8 model whose labels or macro-F1 are too far from float32."""
-    loss = agreement["float32_macro_f1"] - agreement["int8_macro_f1"]
-    if agreement["int8_label_agreement"] < AGREEMENT_MIN or loss > MACRO_F1_LOSS_MAX:
-        raise SystemExit(
-            f"int8 refused: agreement {agreement['int8_label_agreement']:.4f} (at least {AGREEMENT_MIN}), "
-            f"macro-F1 loss {loss:.4f} (at most {MACRO_F1_LOSS_MAX}); try `--dynamic` sites or train with `--ranges`"
-        )
+class Report:
+    """Measures the accepted graphs: figures for the manifest, notes for the card, and the golden rows."""
+
+    def __init__(self, student, tokenizer, options, facts):
+        self.student = student
+        self.tokenizer = tokenizer
+        self.options = options
+        self.facts = facts
+        self.golden = []
+
+    def __call__(self, graphs):
+        folder = measuring.Folder(graphs)
+        self.golden = golden_rows(self.student, folder, self.tokenizer)
+        sets = measuring.encode_sets(self.options)
+        accuracy, by_depth = measuring.accuracy_figures(folder, sets, self.options.max_length)
+        self.facts |= {
+            "accuracy": accuracy,
+            "by_depth": by_depth,
+            "rounding_distance_max": measuring.rounding_distance(folder, [row["input_ids"] for row in self.golden]),
+            "speed": measuring.speed_figures(folder),
+            "core": self.options.core,
+        }
+        return accuracy, card.notes(self.facts)
 
 
-def replace_folder(building, output):
-    """Moves a complete folder to its place."""
-    old = output.with_name(output.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if output.exists():
-        output.rename(old)
-    building.rename(output)
-    shutil.rmtree(old, ignore_errors=True)
+def conversion_options(options, work, temperature):
+    """What the converter is told, and the files of texts that it reads."""
+    held_out = corpora.held_out_sets(options.data)
+    golden = write_texts(work / "golden.jsonl", [{"text": text} for text in golden_texts.TEXTS])
+    judged = [example for name in EVALUATION_SETS for example in held_out[name]]
+    converted = Options(
+        checkpoint=str(work / "checkpoint"),
+        output=Path(options.output),
+        name="albert-sentiment",
+        version=options.version,
+        task="sentiment",
+        languages=["en"],
+        license="MIT",
+        description=card.DESCRIPTION,
+        max_length=options.max_length,
+        window_overlap=WINDOW_OVERLAP,
+        evaluation=[golden],
+        private_evaluation=[write_texts(work / "judged.jsonl", labelled(judged))],
+        dynamic=options.dynamic,
+        temperature=temperature,
+        force=True,
+        recipe="models/recipes/albert_sentiment.py",
+        source="models/recipes",
+        teacher="bge-small-en-v1.5 (MIT)",
+        data=card.DATA,
+    )
+    if options.ranges:
+        converted.ranges = {(0, site): pair for site, pair in calibration.read_ranges(options.ranges).items()}
+    else:
+        examples, _ = corpora.training_set(options.data, options.demo)
+        some = examples[:: max(1, len(examples) // CALIBRATION_TEXTS)]
+        converted.calibration = write_texts(work / "calibration.jsonl", labelled(some))
+    return converted
 
 
 def export(options):
-    """Calibrates, writes, measures, and only then replaces the folder and the golden file."""
+    """Fits, saves a checkpoint, converts it, and writes the golden file and the ranges."""
     torch.set_num_threads(1)
+    work = Path(options.work)
+    work.mkdir(parents=True, exist_ok=True)
     tokenizer = training.load_tokenizer(options.tokenizer)
     student = load_student(options.student)
     bias, temperature = fit_bias_and_temperature(student, options, tokenizer)
-    ranges = load_ranges(student, options, tokenizer)
-    LOG.info("bias %s, temperature %.2f, ranges %s", bias, temperature, ranges)
-
-    output = Path(options.output)
-    building = output.with_name("." + output.name + ".building")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    write_graphs(student, ranges, tokenizer, building)
-
-    folder = measuring.Folder(building)
-    rows = golden_rows(student, folder, tokenizer)
-    sets = measuring.encode_sets(options)
-    agreement = measuring.agreement_figures(folder, student, sets, options.max_length)
-    golden_ids = [row["input_ids"] for row in rows]
-    agreement["grouping_distance_max"] = measuring.grouping_distance(folder, golden_ids)
-    agreement["rounding_distance_max"] = measuring.rounding_distance(folder, golden_ids)
-    agreement["golden_int8_distance_max"] = max(
-        abs(exact - rounded) for row in rows for exact, rounded in zip(row["logits_fp32"], row["logits_int8"])
-    )
-    LOG.info("agreement %s", json.dumps(agreement))
-    if not options.force:
-        check_acceptance(agreement)
-    accuracy, by_depth = measuring.accuracy_figures(folder, sets, options.max_length)
-    facts = {
-        "version": options.version,
-        "bias": bias,
-        "temperature": temperature,
-        "dynamic": options.dynamic,
-        "accuracy": accuracy,
-        "by_depth": by_depth,
-        "agreement": agreement,
-        "speed": measuring.speed_figures(folder),
-        "core": options.core,
-        "sha256": {name: hashlib.sha256((building / name).read_bytes()).hexdigest() for name in FILES},
-        "sizes": {name: (building / name).stat().st_size for name in FILES},
-    }
-    (building / "model.toml").write_text(card.model_toml(facts), encoding="utf-8")
-    (building / "README.md").write_text(card.readme(facts), encoding="utf-8")
+    LOG.info("bias %s, temperature %.2f", bias, temperature)
+    write_checkpoint(student, tokenizer, work / "checkpoint")
+    converted = conversion_options(options, work, temperature)
+    report = Report(student, tokenizer, options, {"bias": bias, "temperature": temperature})
+    converted.report = report
+    plan = convert(converted, Terminal())
+    calibration.write_ranges(work / "ranges.json", plan.ranges)
     golden = Path(options.golden)
     golden.parent.mkdir(parents=True, exist_ok=True)
     partial = golden.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    replace_folder(building, output)
+    partial.write_text("".join(json.dumps(row) + "\n" for row in report.golden), encoding="utf-8")
     partial.replace(golden)
-    LOG.info("wrote %s and %s: %s", output, golden, json.dumps(facts, indent=2))
+    LOG.info("wrote %s and %s", options.output, golden)

@@ -12,7 +12,9 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import AlbertConfig, AlbertForSequenceClassification, BertConfig, BertForSequenceClassification
+
+from albertine_models.quantisation import SCALE_FLOOR, WEIGHT_LIMIT
 
 VOCABULARY_SIZE = 30522
 HIDDEN_SIZE = 384
@@ -25,12 +27,6 @@ NORM_EPSILON = 1e-12
 # 256 columns keep the int8 table at 7.8 MB, below the 10 MB a file may have.
 EMBEDDING_SIZE = 256
 PASSES = 6
-
-# Inputs of the layer's four integer products. One static scale each, shared by all passes.
-QUANTISED_SITES = ["attention", "attention_output", "ffn", "ffn_output"]
-
-# 7-bit weights: u8 x s8 products of two neighbours then fit in 16 bits on cores without VNNI.
-WEIGHT_LIMIT = 63
 
 
 def teacher_network():
@@ -95,7 +91,7 @@ class _Rounded(torch.autograd.Function):
 
 def quantised_weight(weight):
     """Weight rounded to 7 bits, symmetric, one scale an output channel (a row of a torch Linear)."""
-    scale = weight.detach().abs().amax(dim=1, keepdim=True).clamp_min(1e-8) / WEIGHT_LIMIT
+    scale = weight.detach().abs().amax(dim=1, keepdim=True).clamp_min(SCALE_FLOOR) / WEIGHT_LIMIT
     return _Rounded.apply(weight / scale).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT) * scale
 
 
@@ -124,8 +120,6 @@ class Albert(nn.Module):
         self.classifier = nn.Linear(HIDDEN_SIZE, 3)
         # Site -> (scale, zero point). None: float.
         self.quantisation = None
-        # Site -> function called with the float input; used to collect ranges.
-        self.observer = None
 
     def embed(self, input_ids, token_type_ids):
         """Hidden states before the first pass."""
@@ -136,8 +130,6 @@ class Albert(nn.Module):
     def product(self, site, values):
         """The Linear of one site, in float or on the int8 grid."""
         linear = getattr(self, site)
-        if self.observer is not None:
-            self.observer(site, values)
         if self.quantisation is None:
             return linear(values)
         scale, zero_point = self.quantisation[site]
@@ -214,3 +206,44 @@ def fit_projection(student, state, table, positions):
     solution = torch.from_numpy(solution).float()
     student.projection.weight.copy_(solution[:EMBEDDING_SIZE].T)
     student.projection.bias.copy_(solution[EMBEDDING_SIZE])
+
+
+def checkpoint_model(student, labels):
+    """The student as transformers' AlbertForSequenceClassification, which `albertine_models` converts."""
+    config = AlbertConfig(
+        vocab_size=VOCABULARY_SIZE,
+        embedding_size=EMBEDDING_SIZE,
+        hidden_size=HIDDEN_SIZE,
+        num_hidden_layers=PASSES,
+        num_attention_heads=HEADS,
+        intermediate_size=INTERMEDIATE_SIZE,
+        max_position_embeddings=MAX_POSITIONS,
+        layer_norm_eps=NORM_EPSILON,
+        hidden_act="gelu_new",
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+    )
+    model = AlbertForSequenceClassification(config)
+    layer = model.albert.encoder.albert_layer_groups[0].albert_layers[0]
+    parts = {
+        model.albert.embeddings.LayerNorm: student.embedding_norm,
+        model.albert.encoder.embedding_hidden_mapping_in: student.projection,
+        layer.attention.dense: student.attention_output,
+        layer.attention.LayerNorm: student.attention_norm,
+        layer.ffn: student.ffn,
+        layer.ffn_output: student.ffn_output,
+        layer.full_layer_layer_norm: student.output_norm,
+        model.albert.pooler: student.pooler,
+        model.classifier: student.classifier,
+    }
+    with torch.no_grad():
+        model.albert.embeddings.word_embeddings.weight.copy_(student.word.weight)
+        model.albert.embeddings.position_embeddings.weight.copy_(student.position.weight)
+        model.albert.embeddings.token_type_embeddings.weight.copy_(student.token_type.weight)
+        for kind in ("weight", "bias"):
+            packed = getattr(student.attention, kind).chunk(3)
+            for name, values in zip(("query", "key", "value"), packed):
+                getattr(getattr(layer.attention, name), kind).copy_(values)
+            for theirs, ours in parts.items():
+                getattr(theirs, kind).copy_(getattr(ours, kind))
+    return model.eval()

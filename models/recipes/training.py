@@ -131,9 +131,10 @@ def train(network, examples, encoded, options, loss_of):
         LOG.info("resumed at step %d", step)
     network.train()
     started = saved_at = time.monotonic()
-    done = tokens = 0
+    tokens = 0
     losses = 0.0
-    for rows, labels, weights in steps_from(step, examples, encoded, options):
+    batches = steps_from(step, examples, encoded, options)
+    for done, (rows, labels, weights) in enumerate(batches, 1):
         for group in optimiser.param_groups:
             group["lr"] = options.rate * rate_at(step, options.steps)
         loss = loss_of(rows, labels, weights)
@@ -144,7 +145,6 @@ def train(network, examples, encoded, options, loss_of):
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         step += 1
-        done += 1
         losses += loss.item()
         tokens += sum(len(row) for row in rows)
         if done % 50 == 0:
