@@ -393,13 +393,13 @@ mod tests {
         assert_eq!(windows.len(), 2, "{windows:?}");
         assert_eq!(windows.iter().map(|window| window.fresh).sum::<usize>(), 12);
         for window in &windows {
-            assert_eq!(window.ids.len(), 12);
+            assert_eq!(window.ids.len(), 11);
             assert_eq!(window.ids[window.second_from..], [10, 3]);
             assert_eq!(window.ids[window.second_from - 1], 3);
         }
         let swapped = tokenizer(12, Some(Windowed::TextPair)).windows(pair("f", texts.text)).unwrap();
         for window in &swapped {
-            assert_eq!((&window.ids[..3], window.second_from, window.ids.len()), (&[2, 10, 3][..], 3, 12));
+            assert_eq!((&window.ids[..3], window.second_from, window.ids.len()), (&[2, 10, 3][..], 3, 11));
         }
     }
 
