@@ -288,7 +288,7 @@ mod tests {
     fn a_class_that_never_occurs_does_not_lower_the_mean() {
         let evaluation = evaluate(&many(&[(0, 0, 5), (1, 1, 5)]), 3).unwrap();
         assert_eq!(evaluation.macro_f1, Estimate { value: 1.0, low: 1.0, high: 1.0 });
-        assert_eq!(macro_f1(std::iter::empty(), 3), 0.0);
+        close(macro_f1(std::iter::empty(), 3), 0.0);
     }
 
     /// Newcombe 1998, "Two-sided confidence intervals for the single proportion", table I: 81 of 263, 15 of 148, 0 of 20.
