@@ -36,7 +36,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(window.fresh <= window.ids.len() - 2);
         assert!(window.ids.iter().all(|id| (*id as usize) < LIMITS.vocabulary_size));
     }
-    assert!(windows.len() == 1 || windows.iter().all(|window| window.ids.len() == LIMITS.max_length));
+    assert!(windows.iter().all(|window| window.ids.len() == windows[0].ids.len()));
     let middle = text.floor_char_boundary(text.len() / 2);
     let texts = Texts { text: &text[..middle], pair: Some(&text[middle..]) };
     match PAIRS.windows(texts) {
