@@ -182,7 +182,11 @@ fn moved_by_group(session: &mut ModelSession, group: &[&Row]) -> Result<Vec<f32>
 
 /// The largest difference; infinite where one is no number.
 fn distance(left: &[f32], right: &[f32]) -> f32 {
-    let distances = left.iter().zip(right).map(|(left, right)| (left - right).abs());
+    largest_of(left.iter().zip(right).map(|(left, right)| (left - right).abs()))
+}
+
+/// The largest of these; infinite where one is no number, and 0 where there are none.
+fn largest_of(distances: impl Iterator<Item = f32>) -> f32 {
     distances.fold(0.0, |largest, distance| if distance.is_nan() { f32::INFINITY } else { largest.max(distance) })
 }
 
@@ -190,10 +194,7 @@ fn near_reference(rows: &[(&Row, &[f32])], found: &[Vec<f32>]) -> Finding {
     let excess = |(reference, found): (&f32, &f32)| (found - reference).abs() / reference.abs().max(1.0);
     let (mut largest, mut far, mut first) = (0.0_f32, 0, None);
     for ((row, reference), found) in rows.iter().zip(found) {
-        let distance =
-            reference.iter().zip(found).map(excess).fold(0.0, |largest: f32, distance| {
-                if distance.is_nan() { f32::INFINITY } else { largest.max(distance) }
-            });
+        let distance = largest_of(reference.iter().zip(found).map(excess));
         if distance > FLOAT32_TOLERANCE {
             far += 1;
             first.get_or_insert_with(|| format!("{}: {found:?}, the reference {reference:?}", row.place));
