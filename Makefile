@@ -49,10 +49,11 @@ build: ## the program, as demo and tests use it
 	@config/local/prerequisites
 	@cargo build --locked
 
-lint: ## format, clippy, dependencies, documentation
+lint: ## format, clippy, dependencies, documentation, the style of models/
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	config/local/deny
+	config/local/ruff
 	RUSTDOCFLAGS=-Dwarnings cargo doc --locked --no-deps --document-private-items
 
 clean-data: ## stops everything and removes the local data; downloads stay

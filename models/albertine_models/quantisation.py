@@ -43,6 +43,11 @@ class Plan:
         return None if site in self.dynamic else self.ranges[layer, site]
 
     @property
+    def quantises_layer(self) -> bool:
+        """Whether any product of a layer is int8."""
+        return not self.keep_float.issuperset(SITES)
+
+    @property
     def follows_batch(self) -> bool:
         """Whether a text's logits depend on what it is grouped with."""
         return bool(self.dynamic - self.keep_float)

@@ -69,7 +69,8 @@ def usual_export(checkpoint: Checkpoint, folder: Path) -> tuple[Path, Path]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            Classifier(checkpoint.model),
+            # An exporter gives a module back in the mode it found it in, with all that is inside.
+            Classifier(checkpoint.model).eval(),
             example,
             exported,
             input_names=names,

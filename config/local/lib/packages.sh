@@ -143,6 +143,12 @@ unpack() {
       fi
       rm "$2"/postgres-linux-*.txz
       ;;
+    ruff)
+      unzip_into "$2" "$file" "ruff-$(package_version ruff).data/scripts/ruff"
+      mv "$2"/ruff-*.data/scripts/ruff "$2/ruff"
+      chmod 755 "$2/ruff"
+      rm -r "$2"/ruff-*.data
+      ;;
     pgbouncer) build_pgbouncer "$2" >/dev/null ;;
     texts)
       # An archive in the archive holds them.
