@@ -1,18 +1,13 @@
 //! What the graphs answer, against the exporter's own logits, against each other, and alone against in a group.
 
 use super::{
-    Finding, Outcome,
+    Finding, Opened, Outcome,
     corpus::{Corpus, Row},
 };
 use crate::{
     domain::{evaluation::macro_f1, label::argmax},
     engine::session::{ModelSession, OnnxRuntime},
-    model::{
-        files::ModelFolder,
-        folder::{GraphBytes, Model},
-        graph::Graph,
-        manifest::{Manifest, Precision},
-    },
+    model::manifest::{Manifest, Precision},
     text::tokenize::Tokens,
 };
 
@@ -36,33 +31,29 @@ const COMPARED_ROWS_MAX: usize = 64;
 /// Rows of a group; of neighbours in the corpus, whose lengths have nothing to do with each other, so most are padded.
 const GROUP_ROWS: usize = 8;
 
+/// Why rows are not compared.
+const NO_WINDOW: &str = "no row of the corpus fits a window";
+
+/// Is told how many of a check's rows are done, of how many.
+type Done<'a> = &'a mut dyn FnMut(usize, usize);
+
 /// A model that runs, and what it is compared with.
-pub struct Answers<'a> {
-    manifest: &'a Manifest,
-    corpus: &'a Corpus,
+pub struct Answers {
+    manifest: Manifest,
+    corpus: Corpus,
     session: ModelSession,
     unrolled: Option<ModelSession>,
     has_dynamic_scales: bool,
 }
 
-impl<'a> Answers<'a> {
+impl Answers {
     /// Opens the model's graphs, and the unrolled one where there is one.
-    pub fn of(
-        runtime: &OnnxRuntime,
-        model: &Model,
-        folder: &'a ModelFolder,
-        corpus: &'a Corpus,
-    ) -> Result<Self, String> {
-        let session = ModelSession::open(runtime, model).map_err(|error| error.to_string())?;
-        let unrolled = folder.manifest.verification.unrolled.as_deref().map(|file| {
-            let graphs = GraphBytes::Unrolled { model: folder.graph(file).map_err(|problem| problem.to_string())? };
-            ModelSession::open_graphs(runtime, model, &graphs).map_err(|error| error.to_string())
-        });
-        let has_dynamic_scales = model.graphs.all().into_iter().any(|bytes| {
-            // They were all read before.
-            Graph::read(bytes).is_ok_and(|graph| graph.has_dynamic_scales())
-        });
-        Ok(Self { manifest: &folder.manifest, corpus, session, unrolled: unrolled.transpose()?, has_dynamic_scales })
+    pub fn of(runtime: &OnnxRuntime, opened: Opened) -> Result<Self, String> {
+        let Opened { manifest, model, unrolled, has_dynamic_scales, corpus } = opened;
+        let session = ModelSession::open(runtime, &model).map_err(|error| error.to_string())?;
+        let unrolled = unrolled
+            .map(|graphs| ModelSession::open_graphs(runtime, &model, &graphs).map_err(|error| error.to_string()));
+        Ok(Self { manifest, corpus, session, unrolled: unrolled.transpose()?, has_dynamic_scales })
     }
 
     /// A window of the greatest length, of tokens of the whole vocabulary.
@@ -79,14 +70,15 @@ impl<'a> Answers<'a> {
     }
 
     /// The logits of each row alone against the reference.
-    pub fn reference_logits(&mut self) -> Outcome {
+    pub fn reference_logits(&mut self, done: Done<'_>) -> Outcome {
         let rows: Vec<(&Row, &[f32])> =
             self.corpus.windows(self.max_length()).filter_map(|row| Some((row, row.logits.as_deref()?))).collect();
         if rows.is_empty() {
             return Outcome::Skipped("no row of the corpus has logits".into());
         }
         let mut found = Vec::with_capacity(rows.len());
-        for (row, _) in &rows {
+        for (index, (row, _)) in rows.iter().enumerate() {
+            done(index, rows.len());
             match alone(&mut self.session, row.tokens()) {
                 Ok(logits) => found.push(logits),
                 Err(error) => return Outcome::Failed(format!("{}: {error}", row.place)),
@@ -99,13 +91,17 @@ impl<'a> Answers<'a> {
     }
 
     /// The stepped graphs against the unrolled one.
-    pub fn unrolled(&mut self) -> Outcome {
-        let max_length = self.max_length();
+    pub fn unrolled(&mut self, done: Done<'_>) -> Outcome {
+        let rows: Vec<&Row> = self.corpus.windows(self.max_length()).take(COMPARED_ROWS_MAX).collect();
         let Some(unrolled) = &mut self.unrolled else {
             return Outcome::Skipped("the folder has no graph to compare with".into());
         };
+        if rows.is_empty() {
+            return Outcome::Skipped(NO_WINDOW.into());
+        }
         let mut largest = 0.0_f32;
-        for row in self.corpus.windows(max_length).take(COMPARED_ROWS_MAX) {
+        for (index, row) in rows.iter().enumerate() {
+            done(index, rows.len());
             let both = alone(&mut self.session, row.tokens())
                 .and_then(|stepped| Ok((stepped, alone(unrolled, row.tokens())?)));
             let distance = match both {
@@ -120,18 +116,22 @@ impl<'a> Answers<'a> {
             }
             largest = largest.max(distance);
         }
-        Outcome::Passed(format!("at most {largest} apart"))
+        Outcome::Passed(format!("at most {largest} apart in {} rows", rows.len()))
     }
 
     /// Rows alone against rows in a padded group.
-    pub fn grouping(&mut self) -> Outcome {
+    pub fn grouping(&mut self, done: Done<'_>) -> Outcome {
         let rows: Vec<&Row> = self.corpus.windows(self.max_length()).take(COMPARED_ROWS_MAX).collect();
+        if rows.is_empty() {
+            return Outcome::Skipped(NO_WINDOW.into());
+        }
         let tolerance = match self.manifest.graphs.precision() {
             Precision::Float32 => FLOAT32_TOLERANCE,
             Precision::Int8 => GROUPING_TOLERANCE_INT8,
         };
         let (mut largest, mut place) = (0.0_f32, "");
-        for group in rows.chunks(GROUP_ROWS) {
+        for (index, group) in rows.chunks(GROUP_ROWS).enumerate() {
+            done(index * GROUP_ROWS, rows.len());
             match moved_by_group(&mut self.session, group) {
                 Ok(moved) => {
                     for (row, moved) in group.iter().zip(moved) {
@@ -211,8 +211,10 @@ fn near_reference(rows: &[(&Row, &[f32])], found: &[Vec<f32>]) -> Finding {
 }
 
 fn agrees_with_reference(rows: &[(&Row, &[f32])], found: &[Vec<f32>], classes: usize) -> Finding {
+    // What is no number tells no label.
+    let told_by = |logits: &[f32]| argmax(logits).filter(|_| logits.iter().all(|logit| logit.is_finite()));
     let told: Vec<(Option<usize>, Option<usize>)> =
-        rows.iter().zip(found).map(|((_, reference), found)| (argmax(reference), argmax(found))).collect();
+        rows.iter().zip(found).map(|((_, reference), found)| (told_by(reference), told_by(found))).collect();
     let different = told.iter().filter(|(reference, found)| reference != found).count();
     let agreement = 100.0 * (rows.len() - different) as f64 / rows.len() as f64;
     // Rounded up: one among few is no evidence.
@@ -241,4 +243,19 @@ fn agrees_with_reference(rows: &[(&Row, &[f32])], found: &[Vec<f32>], classes: u
         ));
     }
     Ok(format!("{detail}; macro-F1 {int8:.4}, float32's {reference:.4}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_number_tells_no_label() {
+        let row: Row = serde_json::from_str(r#"{"text": "a", "input_ids": [1], "logits": [2.0, 1.0]}"#).unwrap();
+        let rows: Vec<(&Row, &[f32])> = vec![(&row, row.logits.as_deref().unwrap()); 2];
+        let agrees = |logits: [f32; 2]| agrees_with_reference(&rows, &[logits.to_vec(), logits.to_vec()], 2);
+        assert!(agrees([0.2, 0.1]).is_ok());
+        let problem = agrees([f32::NAN, 0.1]).unwrap_err();
+        assert!(problem.starts_with("2 of 2 labels differ from float32's"), "{problem}");
+    }
 }

@@ -1,10 +1,13 @@
 //! What the files of a folder hold, by reading them: hashes, inputs and outputs, weights, tables.
 
+use std::convert::Infallible;
+
 use bytes::Bytes;
 
 use super::Finding;
 use crate::model::{
     files::{ModelFolder, ModelProblem},
+    folder::GraphBytes,
     graph::{Axis, Element, Graph, Lookup, Signature},
     manifest::{Graphs, Manifest},
 };
@@ -21,7 +24,10 @@ pub enum Part {
 
 /// The bytes of a folder's files.
 pub struct Files {
-    graphs: Vec<(Part, String, Bytes)>,
+    /// What is served.
+    pub graphs: GraphBytes,
+    /// The same network as one graph, which is only compared with.
+    pub unrolled: Option<GraphBytes>,
     pub tokenizer: Bytes,
     pub corpus: Bytes,
 }
@@ -33,7 +39,8 @@ pub struct PartGraph {
     graph: Graph,
 }
 
-/// The files of the network, each with its part; also the one that is only verified.
+/// The files of the network, each with its part: those that are served, in the order in which they run, and the one that
+/// is only compared with.
 fn parts(manifest: &Manifest) -> Vec<(Part, &str)> {
     let mut parts: Vec<(Part, &str)> = match &manifest.graphs {
         Graphs::Stepped { embed, layer, head, .. } => {
@@ -54,25 +61,26 @@ pub fn read(folder: &ModelFolder) -> Result<(Files, String), String> {
             Bytes::new()
         })
     };
-    let graphs: Vec<_> = parts(&folder.manifest)
-        .into_iter()
-        .map(|(part, file)| (part, file.to_owned(), take(folder.graph(file))))
-        .collect();
+    let manifest = &folder.manifest;
+    let Ok(graphs) = GraphBytes::of(&manifest.graphs, |file| Ok::<_, Infallible>(take(folder.graph(file))));
+    let unrolled = manifest.verification.unrolled.as_deref();
+    let unrolled = unrolled.map(|file| GraphBytes::Unrolled { model: take(folder.graph(file)) });
     let (tokenizer, corpus) = (take(folder.tokenizer()), take(folder.corpus()));
     if !problems.is_empty() {
         return Err(problems.join("; "));
     }
-    let detail = format!("{} files as their SHA-256 says", graphs.len() + 2);
-    Ok((Files { graphs, tokenizer, corpus }, detail))
+    let detail = format!("{} files as their SHA-256 says", parts(manifest).len() + 2);
+    Ok((Files { graphs, unrolled, tokenizer, corpus }, detail))
 }
 
 /// Looks into the graphs; see [`Graph::read`].
-pub fn graphs(files: &Files) -> Result<(Vec<PartGraph>, String), String> {
+pub fn graphs(files: &Files, manifest: &Manifest) -> Result<(Vec<PartGraph>, String), String> {
     let mut problems = Vec::new();
     let mut graphs = Vec::new();
-    for (part, file, bytes) in &files.graphs {
+    let bytes = [Some(&files.graphs), files.unrolled.as_ref()].into_iter().flatten().flat_map(GraphBytes::all);
+    for ((part, file), bytes) in parts(manifest).into_iter().zip(bytes) {
         match Graph::read(bytes) {
-            Ok(graph) => graphs.push(PartGraph { part: *part, file: file.clone(), graph }),
+            Ok(graph) => graphs.push(PartGraph { part, file: file.to_owned(), graph }),
             Err(error) => problems.push(format!("`{file}`: {error}")),
         }
     }
@@ -80,6 +88,12 @@ pub fn graphs(files: &Files) -> Result<(Vec<PartGraph>, String), String> {
         return Err(problems.join("; "));
     }
     Ok((graphs, "readable, and whole without other files".into()))
+}
+
+/// Whether scales of a served graph follow what is computed together; see [`Graph::has_dynamic_scales`].
+pub fn has_dynamic_scales(graphs: &[PartGraph], manifest: &Manifest) -> bool {
+    let is_served = |graph: &PartGraph| manifest.verification.unrolled.as_ref() != Some(&graph.file);
+    graphs.iter().any(|graph| is_served(graph) && graph.graph.has_dynamic_scales())
 }
 
 /// What a graph has to take and give: names, elements and axes; a name in an axis is only for messages.

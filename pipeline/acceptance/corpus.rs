@@ -30,7 +30,7 @@ pub struct Row {
     /// `label` by its index.
     #[serde(skip)]
     pub label_index: Option<usize>,
-    /// `corpus` or `extra`, and the line: for messages, which never hold the text.
+    /// The file and the line: for messages, which never hold the text.
     #[serde(skip)]
     pub place: String,
 }

@@ -16,7 +16,11 @@ use std::{io, path::Path};
 use self::{answers::Answers, corpus::Corpus};
 use crate::{
     engine::session::OnnxRuntime,
-    model::{files::ModelFolder, folder::Model, manifest::Manifest},
+    model::{
+        files::ModelFolder,
+        folder::{GraphBytes, Model},
+        manifest::Manifest,
+    },
 };
 
 /// The checks, in their order.
@@ -52,6 +56,10 @@ type Finding = Result<String, String>;
 /// Where outcomes go as they are found; the first argument is the check's name.
 pub type Tell<'a> = &'a mut dyn FnMut(&'static str, &Outcome) -> io::Result<()>;
 
+/// Where the progress goes of a check that runs the graphs: its name, how many of its rows are done, and how many there are.
+/// Each such check begins with none done.
+pub type TellRows<'a> = &'a mut dyn FnMut(&'static str, usize, usize);
+
 /// Makes all checks of the folder at `path`. `runtime` is ONNX Runtime, or why there is none; `extra` a file of more rows
 /// for the corpus. Returns how many checks failed.
 ///
@@ -62,14 +70,14 @@ pub fn verify(
     runtime: Result<OnnxRuntime, String>,
     extra: Option<&Path>,
     tell: Tell<'_>,
+    tell_rows: TellRows<'_>,
 ) -> io::Result<usize> {
-    let mut checks = Checks { tell, next: 0, failed: 0 };
-    if let Some((folder, corpus)) = look_at_files(path, extra, &mut checks)? {
-        run_graphs(&folder, &corpus, runtime, &mut checks)?;
+    let mut checks = Checks { tell, tell_rows, next: 0, failed: 0 };
+    if let Some(opened) = look_at_files(path, extra, &mut checks)? {
+        run_graphs(opened, runtime, &mut checks)?;
     }
-    let reason = if checks.failed > 0 { "an earlier check failed" } else { "there is nothing to check" };
     while checks.next < CHECKS.len() {
-        checks.tell(&Outcome::Skipped(reason.into()))?;
+        checks.tell(&Outcome::Skipped("an earlier check failed".into()))?;
     }
     Ok(checks.failed)
 }
@@ -77,6 +85,7 @@ pub fn verify(
 /// Tells the outcomes in the order of [`CHECKS`].
 struct Checks<'a> {
     tell: Tell<'a>,
+    tell_rows: TellRows<'a>,
     next: usize,
     failed: usize,
 }
@@ -108,14 +117,26 @@ impl Checks<'_> {
         self.found(name, finding.map(|detail| ((), detail)))?;
         Ok(())
     }
+
+    /// Makes the next check, which says how many of its rows are done.
+    fn by_rows(&mut self, check: impl FnOnce(&mut dyn FnMut(usize, usize)) -> Outcome) -> io::Result<()> {
+        let name = CHECKS[self.next];
+        let outcome = check(&mut |done, rows| (self.tell_rows)(name, done, rows));
+        self.tell(&outcome)
+    }
+}
+
+/// A model whose files are in order, and what it is compared with.
+struct Opened {
+    manifest: Manifest,
+    model: Model,
+    unrolled: Option<GraphBytes>,
+    has_dynamic_scales: bool,
+    corpus: Corpus,
 }
 
 /// All that needs no ONNX Runtime. `None` where something failed.
-fn look_at_files(
-    path: &Path,
-    extra: Option<&Path>,
-    checks: &mut Checks<'_>,
-) -> io::Result<Option<(ModelFolder, Corpus)>> {
+fn look_at_files(path: &Path, extra: Option<&Path>, checks: &mut Checks<'_>) -> io::Result<Option<Opened>> {
     let folder = ModelFolder::open(path).map_err(|problem| problem.to_string());
     let folder = folder.map(|folder| {
         let detail = described(&folder.manifest);
@@ -123,7 +144,9 @@ fn look_at_files(
     });
     let Some(folder) = checks.found("manifest", folder)? else { return Ok(None) };
     let Some(files) = checks.found("files", contents::read(&folder))? else { return Ok(None) };
-    let Some(graphs) = checks.found("graphs", contents::graphs(&files))? else { return Ok(None) };
+    let Some(graphs) = checks.found("graphs", contents::graphs(&files, &folder.manifest))? else {
+        return Ok(None);
+    };
     let manifest = &folder.manifest;
     checks.check("signatures", contents::signatures(&graphs, manifest))?;
     checks.check("weights", contents::weights(&graphs))?;
@@ -135,20 +158,14 @@ fn look_at_files(
     let Some(tokenizer) = checks.found("tokenizer", tokens::open(&files.tokenizer, manifest))? else { return Ok(None) };
     let Some(corpus) = checks.found("corpus", corpus::read(&files.corpus, extra, manifest))? else { return Ok(None) };
     checks.check("token ids", tokens::compare(&tokenizer, &corpus))?;
-    Ok((checks.failed == 0).then_some((folder, corpus)))
+    let model = Model::of(manifest, files.graphs, tokenizer);
+    let has_dynamic_scales = contents::has_dynamic_scales(&graphs, manifest);
+    let opened = Opened { manifest: folder.manifest, model, unrolled: files.unrolled, has_dynamic_scales, corpus };
+    Ok((checks.failed == 0).then_some(opened))
 }
 
-fn run_graphs(
-    folder: &ModelFolder,
-    corpus: &Corpus,
-    runtime: Result<OnnxRuntime, String>,
-    checks: &mut Checks<'_>,
-) -> io::Result<()> {
-    let answers = runtime.and_then(|runtime| {
-        let model = Model::open(&folder.path).map_err(|error| error.to_string())?;
-        Answers::of(&runtime, &model, folder, corpus)
-    });
-    let mut answers = match answers {
+fn run_graphs(opened: Opened, runtime: Result<OnnxRuntime, String>, checks: &mut Checks<'_>) -> io::Result<()> {
+    let mut answers = match runtime.and_then(|runtime| Answers::of(&runtime, opened)) {
         Ok(answers) => answers,
         Err(problem) => return checks.check("longest window", Err(problem)),
     };
@@ -156,9 +173,9 @@ fn run_graphs(
     if checks.failed > 0 {
         return Ok(());
     }
-    checks.tell(&answers.reference_logits())?;
-    checks.tell(&answers.unrolled())?;
-    checks.tell(&answers.grouping())
+    checks.by_rows(|done| answers.reference_logits(done))?;
+    checks.by_rows(|done| answers.unrolled(done))?;
+    checks.by_rows(|done| answers.grouping(done))
 }
 
 /// The model in a line.

@@ -53,10 +53,7 @@ pub fn run(global: &GlobalOptions, args: &ClassifyArgs) -> anyhow::Result<()> {
     let fields = TextFields { text: &args.text_field, text_pair: args.text_pair_field.as_deref() };
     let mut labeller = Labeller::new(&host, fields)?;
     let mut input = file::open(args.file.as_deref())?;
-    let format = match args.format.or_else(|| file::format_of(args.file.as_deref())) {
-        Some(format) => format,
-        None => input.detect_format()?,
-    };
+    let format = input.format(args.format)?;
     let progress = if args.output.is_some() { FileProgress::new(&input) } else { FileProgress::hidden(&input) };
     let mut results = Results {
         name: input.name.clone(),

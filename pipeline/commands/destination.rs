@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tempfile::NamedTempFile;
 
 /// The standard output, or a file that appears under its name once it is whole.
@@ -19,9 +19,12 @@ impl Destination {
     /// The file at `path`, or the standard output where there is none.
     ///
     /// # Errors
-    /// Where no file can be made in its folder.
+    /// Where no file can be made in its folder, or there is a folder of that name.
     pub fn open(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self::Stdout(BufWriter::new(std::io::stdout()))) };
+        if path.is_dir() {
+            bail!("cannot create `{}`: it is a folder; name a file", path.display());
+        }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         // Like any new file: the umask decides who may read it.
         let file = tempfile::Builder::new()
@@ -46,8 +49,9 @@ impl Destination {
         match self {
             Self::Stdout(mut stdout) => stdout.flush()?,
             Self::File { file, path } => {
-                let file = file.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-                file.persist(&path).with_context(|| format!("cannot write `{}`", path.display()))?;
+                let failed = || format!("cannot write `{}`", path.display());
+                let file = file.into_inner().map_err(std::io::IntoInnerError::into_error).with_context(failed)?;
+                file.persist(&path).with_context(failed)?;
             }
         }
         Ok(())

@@ -1,17 +1,15 @@
 //! `albertine stream`: puts records on a stream's topic, and looks at what is there and what comes of it.
 
 use std::{
-    io::IsTerminal,
     path::PathBuf,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value};
 
-use super::{GlobalOptions, find_stream, peek, runtime, tail};
+use super::{GlobalOptions, find_stream, peek, progress, runtime, tail};
 use crate::{
     config::resolved::{Config, StreamConfig},
     decode::mapping::FieldPath,
@@ -77,17 +75,18 @@ fn produce(config: &Config, args: &ProduceArgs) -> anyhow::Result<()> {
         runtime()?.block_on(admin::ensure_topic(&config.kafka.client, &stream.topic, partitions))?;
     }
     let producer = RecordProducer::new(&config.kafka.client, &stream.topic).context("cannot start the producer")?;
-    let (progress, consumed) = (progress_bar(input.size), input.consumed.clone());
+    let template = if input.size.is_some() { "{wide_bar} {bytes}/{total_bytes} {eta}" } else { "{spinner} {bytes}" };
+    let (bar, consumed) = (progress::bar(input.size, template), input.consumed.clone());
     let format = args.format.or_else(|| file::format_of(Some(&args.file))).unwrap_or(FileFormat::Jsonl);
     let started = Instant::now();
     let (mut sent, mut bad) = (0_u32, 0_u64);
     for record in input.records(format)? {
-        progress.set_position(consumed.bytes());
+        bar.set_position(consumed.bytes());
         let record = match record {
             Ok(record) => record,
             Err(error) if error.is_one_record() => {
                 bad += 1;
-                progress.suspend(|| eprintln!("{error}"));
+                bar.suspend(|| eprintln!("{error}"));
                 continue;
             }
             Err(error) => return Err(error.into()),
@@ -104,7 +103,7 @@ fn produce(config: &Config, args: &ProduceArgs) -> anyhow::Result<()> {
         }
     }
     let counts = producer.finish().context("not all records were acknowledged")?;
-    progress.finish_and_clear();
+    bar.finish_and_clear();
     let (acknowledged, failed) = (counts.acknowledged.load(Ordering::Relaxed), counts.failed.load(Ordering::Relaxed));
     eprintln!("{acknowledged} records on topic `{}` in {:.1} s", stream.topic, started.elapsed().as_secs_f64());
     if failed + bad > 0 {
@@ -124,19 +123,5 @@ fn key_of(stream: &StreamConfig, fields: &Map<String, Value>, key_field: &str) -
         Value::String(id) => Some(id),
         Value::Number(id) => Some(id.to_string()),
         _ => None,
-    }
-}
-
-fn progress_bar(size: Option<u64>) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let (bar, template) = match size {
-        Some(size) => (ProgressBar::new(size), "{wide_bar} {bytes}/{total_bytes} {eta}"),
-        None => (ProgressBar::new_spinner(), "{spinner} {bytes}"),
-    };
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }

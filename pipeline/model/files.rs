@@ -32,6 +32,11 @@ const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
 /// A hundred thousand texts with their ids and logits.
 const CORPUS_BYTES_MAX: u64 = 64 << 20;
 
+/// Attention takes memory by the square of a window's tokens. Every published ALBERT has 512 positions.
+const WINDOW_TOKENS_MAX: usize = 8192;
+/// The deepest published ALBERT has 12.
+const PASSES_MAX: usize = 1024;
+
 /// A folder whose manifest is in order.
 #[derive(Debug)]
 pub struct ModelFolder {
@@ -166,12 +171,15 @@ fn validate(manifest: &Manifest) -> Result<(), ModelProblem> {
     let field = |field, problem: String| Err(ModelProblem::Field { field, problem });
     for (name, value) in [("name", &manifest.name), ("version", &manifest.version), ("task", &manifest.task)] {
         if value.is_empty() || value.contains('\0') || value.contains('/') {
-            return field(name, "must not be empty, and must not hold a slash".into());
+            return field(name, "must not be empty, and must not hold a slash or a zero byte".into());
         }
     }
     let distinct: BTreeSet<_> = manifest.labels.iter().collect();
     if manifest.labels.len() < 2 || distinct.len() != manifest.labels.len() {
         return field("labels", format!("must name at least two different labels, not {:?}", manifest.labels));
+    }
+    if manifest.labels.iter().any(|label| label.is_empty() || label.contains('\0')) {
+        return field("labels", format!("must not be empty, and must not hold a zero byte: {:?}", manifest.labels));
     }
     if let Some(unknown) = manifest.languages.iter().find(|code| language::of_tag(code) != Some(code.as_str())) {
         return field(
@@ -182,6 +190,13 @@ fn validate(manifest: &Manifest) -> Result<(), ModelProblem> {
     let kind = &manifest.architecture.kind;
     if kind != ARCHITECTURE {
         return field("architecture.kind", format!("is `{kind}`, and this program runs `{ARCHITECTURE}` only"));
+    }
+    let (max_length, passes) = (manifest.input.max_length.get(), manifest.architecture.passes.get());
+    if max_length > WINDOW_TOKENS_MAX {
+        return field("input.max_length", format!("must be at most {WINDOW_TOKENS_MAX}, not `{max_length}`"));
+    }
+    if passes > PASSES_MAX {
+        return field("architecture.passes", format!("must be at most {PASSES_MAX}, not `{passes}`"));
     }
     let temperature = manifest.calibration.temperature;
     if !(temperature.is_finite() && temperature > 0.0) {

@@ -48,7 +48,20 @@ pub enum GraphBytes {
 }
 
 impl GraphBytes {
-    /// Every graph.
+    /// The graphs whose files a manifest names, each as `load` gives it, in the order in which they run.
+    ///
+    /// # Errors
+    /// The first one of `load`.
+    pub fn of<E>(graphs: &Graphs, mut load: impl FnMut(&str) -> Result<Bytes, E>) -> Result<Self, E> {
+        Ok(match graphs {
+            Graphs::Stepped { embed, layer, head, .. } => {
+                Self::Stepped { embed: load(embed)?, layer: load(layer)?, head: load(head)? }
+            }
+            Graphs::Unrolled { model, .. } => Self::Unrolled { model: load(model)? },
+        })
+    }
+
+    /// Every graph, in the order in which they run.
     pub fn all(&self) -> Vec<&Bytes> {
         match self {
             Self::Stepped { embed, layer, head } => vec![embed, layer, head],
@@ -64,6 +77,21 @@ impl Model {
     /// [`ModelError`] with the folder and the first thing that is wrong with it.
     pub fn open(folder: &Path) -> Result<Self, ModelError> {
         open(folder).map_err(|problem| ModelError { folder: folder.to_owned(), problem })
+    }
+
+    /// A model of parts that were read and checked.
+    pub fn of(manifest: &Manifest, graphs: GraphBytes, tokenizer: TextTokenizer) -> Self {
+        Self {
+            name: manifest.name.as_str().into(),
+            version: manifest.version.as_str().into(),
+            task: manifest.task.as_str().into(),
+            labels: manifest.labels.iter().map(|label| label.as_str().into()).collect(),
+            languages: manifest.languages.clone(),
+            tokenizer,
+            graphs,
+            passes: manifest.architecture.passes.get(),
+            temperature: manifest.calibration.temperature,
+        }
     }
 
     /// The same model under the name a configuration gives it, which is the name its labels carry: two
@@ -114,35 +142,14 @@ impl std::fmt::Debug for Model {
 
 fn open(folder: &Path) -> Result<Model, ModelProblem> {
     let folder = ModelFolder::open(folder)?;
-    let graphs = graphs(&folder)?;
-    let tokenizer = TextTokenizer::from_bytes(&folder.tokenizer()?, tokenizer_limits(&folder.manifest))?;
-    let manifest = folder.manifest;
-    Ok(Model {
-        name: manifest.name.into(),
-        version: manifest.version.into(),
-        task: manifest.task.into(),
-        labels: manifest.labels.into_iter().map(Into::into).collect(),
-        languages: manifest.languages,
-        tokenizer,
-        graphs,
-        passes: manifest.architecture.passes.get(),
-        temperature: manifest.calibration.temperature,
-    })
-}
-
-fn graphs(folder: &ModelFolder) -> Result<GraphBytes, ModelProblem> {
-    let load = |file: &str| {
+    let graphs = GraphBytes::of(&folder.manifest.graphs, |file| {
         let bytes = folder.graph(file)?;
         let looked_into = Graph::read(&bytes);
         looked_into.map_err(|source| ModelProblem::Graph { file: file.to_owned(), source })?;
         Ok::<_, ModelProblem>(bytes)
-    };
-    Ok(match &folder.manifest.graphs {
-        Graphs::Stepped { embed, layer, head, .. } => {
-            GraphBytes::Stepped { embed: load(embed)?, layer: load(layer)?, head: load(head)? }
-        }
-        Graphs::Unrolled { model, .. } => GraphBytes::Unrolled { model: load(model)? },
-    })
+    })?;
+    let tokenizer = TextTokenizer::from_bytes(&folder.tokenizer()?, tokenizer_limits(&folder.manifest))?;
+    Ok(Model::of(&folder.manifest, graphs, tokenizer))
 }
 
 /// What a tokenizer has to fit, by the manifest.

@@ -13,7 +13,7 @@ use prost::{
     encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
 };
 
-/// Everything of a graph but its weights. The largest ALBERT, unrolled to 12 layers, has some hundred operators and 64
+/// Everything of a graph but the values of its weights. The largest ALBERT, unrolled to 12 layers, has some hundred operators and 64
 /// KiB; a message of two bytes takes some hundred in memory.
 const STRUCTURE_BYTES_MAX: usize = 4 << 20;
 /// At least: an empty operator is a field too.
@@ -167,8 +167,13 @@ fn measure(model: Bytes) -> Result<(), GraphError> {
             let field = field.map_err(unreadable)?;
             if field.tag == 5 {
                 tensors += 1;
+                for field in fields(field.bytes) {
+                    let field = field.map_err(unreadable)?;
+                    // The axes and the name.
+                    structure += if matches!(field.tag, 1 | 8) { field.size() } else { 0 };
+                }
             } else {
-                structure += FIELD_HEADER_BYTES + field.bytes.len();
+                structure += field.size();
             }
         }
     }
@@ -185,6 +190,10 @@ struct Field {
 }
 
 impl Field {
+    fn size(&self) -> usize {
+        FIELD_HEADER_BYTES + self.bytes.len()
+    }
+
     fn is(self, tag: u32) -> Option<Bytes> {
         (self.tag == tag).then_some(self.bytes)
     }

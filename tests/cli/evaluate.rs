@@ -133,7 +133,49 @@ fn two_models_are_compared_document_by_document() {
         .evaluate(&rows, &["--against", "nothing"])
         .expect(2)
         .says("`nothing` is no folder, and no such model is configured; there is: contrary, instant");
-    models.evaluate(&rows, &["--among", "positive,joyful"]).expect(2).says("has no label `joyful`; it has: negative");
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let models = Models::new();
+    let refused = |arguments: &[&str]| models.evaluate(&ROWS, arguments).expect(2);
+    refused(&["--among", "positive,joyful"]).says("has no label `joyful`; it has: negative");
+    for among in ["positive", "positive,positive"] {
+        let says = format!("`--among` must name at least two different labels, not {}", among.replace(',', ", "));
+        refused(&["--among", among]).says(&says);
+    }
+    refused(&["--map", "5"]).says("invalid value '5' for '--map <VALUE=LABEL>': there is no `=` in it");
+    refused(&["--where", "part"]).says("invalid value 'part' for '--where <FIELD=VALUE>': there is no `=` in it");
+}
+
+#[test]
+fn labels_that_have_no_probability_left_are_equally_probable() {
+    let models = Models::new();
+    let folder = models.0.path().join("contrary");
+    let manifest = fs::read_to_string(folder.join("model.toml")).unwrap();
+    let certain = manifest.replace("temperature = 1.0", "temperature = 0.001");
+    assert_ne!(manifest, certain, "{manifest}");
+    fs::write(folder.join("model.toml"), certain).unwrap();
+    let file = models.0.write("row.jsonl", &json!({"text": "bad", "label": "neutral"}).to_string());
+    let command = ["model", "evaluate", "contrary", file.to_str().unwrap(), "--among", "neutral,negative", "--json"];
+    let model = models.0.run(command, "").expect(0).json()["models"][0].clone();
+    assert_eq!(model["calibration"][0]["mean_confidence"], json!(0.5), "{model:#}");
+    assert_eq!(model["expected_calibration_error"], json!(0.5), "{model:#}");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_said_before_anything_is_computed() {
+    let models = Models::new();
+    // A true label that is not known would be told while the rows are read.
+    let rows = [("good", "excellent")];
+    let folder = models.0.path().to_str().unwrap();
+    for (path, says) in [
+        ("nowhere/report.html", "cannot create `nowhere/report.html`: ".to_owned()),
+        (folder, format!("cannot create `{folder}`: it is a folder; name a file")),
+    ] {
+        let answer = models.evaluate(&rows, &["--report", path]).expect(1).says(&says);
+        assert!(!answer.stderr.contains("excellent"), "{answer:#?}");
+    }
 }
 
 #[test]

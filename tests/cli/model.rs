@@ -190,6 +190,21 @@ fn what_does_not_fit_together_is_told_too() {
 }
 
 #[test]
+fn rows_that_fit_no_window_leave_nothing_to_compare() {
+    let copy = ModelCopy::of(&small_model("stepped-float32"));
+    let corpus = String::from_utf8(copy.read("verification.jsonl")).unwrap();
+    let ids = |row: &str| serde_json::from_str::<Value>(row).unwrap()["input_ids"].as_array().unwrap().len();
+    let long: Vec<&str> = corpus.lines().filter(|row| ids(row) > 32).collect();
+    assert!(!long.is_empty(), "every row fits a window of 32 tokens");
+    copy.replace("verification.jsonl", long.join("\n").as_bytes());
+    let checks = checks(&verify(copy.path().to_str().unwrap()).expect(0));
+    assert_eq!(checks["reference logits"], "skipped: no row of the corpus has logits");
+    for name in ["unrolled graph", "grouping"] {
+        assert_eq!(checks[name], "skipped: no row of the corpus fits a window");
+    }
+}
+
+#[test]
 fn dynamic_scales_are_reported_and_no_failure() {
     let copy = ModelCopy::of(&small_model("stepped-int8"));
     copy.replace_by("layer.onnx", "layer-dynamic.onnx").without_unrolled();

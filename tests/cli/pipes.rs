@@ -16,10 +16,11 @@ fn short_output_that_nobody_reads_is_no_failure() {
     let setup = Setup::new();
     let text = setup.write("one.txt", "A fine kettle.\n");
     let text = text.to_str().unwrap();
-    let commands: [&[&str]; 4] = [
+    let commands: [&[&str]; 5] = [
         &["--help"],
         &["check"],
         &["database", "migrate", "--print-sql"],
+        &["model", "list"],
         &["classify", "--model", "albert-sentiment", text],
     ];
     for arguments in commands {

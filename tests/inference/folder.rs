@@ -195,9 +195,14 @@ fn a_manifest_is_told_which_key_is_wrong() {
             labels(&["good"]),
             "`labels` in `model.toml` must name at least two different labels, not [\"good\"]",
         ),
-        ("", "name", "".into(), "`name` in `model.toml` must not be empty, and must not hold a slash"),
-        ("", "version", "".into(), "`version` in `model.toml` must not be empty, and must not hold a slash"),
-        ("", "task", "".into(), "`task` in `model.toml` must not be empty, and must not hold a slash"),
+        ("", "name", "".into(), "`name` in `model.toml` must not be empty, and must not hold a slash or a zero byte"),
+        (
+            "",
+            "version",
+            "".into(),
+            "`version` in `model.toml` must not be empty, and must not hold a slash or a zero byte",
+        ),
+        ("", "task", "".into(), "`task` in `model.toml` must not be empty, and must not hold a slash or a zero byte"),
         (
             "input",
             "window_overlap",
@@ -209,6 +214,34 @@ fn a_manifest_is_told_which_key_is_wrong() {
         let copy = copy_of_bundled();
         copy.set("input", "max_length", 256).set(section, key, value);
         assert_eq!(copy.refusal(), expected);
+    }
+}
+
+#[test]
+fn a_manifest_asks_for_nothing_that_cannot_be_stored_or_computed() {
+    let cases: [(&str, &str, toml::Value, &str); 4] = [
+        (
+            "",
+            "task",
+            "a\0".into(),
+            "`task` in `model.toml` must not be empty, and must not hold a slash or a zero byte",
+        ),
+        (
+            "",
+            "labels",
+            vec!["good", "\0"].into(),
+            "`labels` in `model.toml` must not be empty, and must not hold a zero byte: [\"good\", \"\\0\"]",
+        ),
+        ("input", "max_length", 8193.into(), "`input.max_length` in `model.toml` must be at most 8192, not `8193`"),
+        (
+            "architecture",
+            "passes",
+            1025.into(),
+            "`architecture.passes` in `model.toml` must be at most 1024, not `1025`",
+        ),
+    ];
+    for (section, key, value, expected) in cases {
+        assert_eq!(copy_of_bundled().set(section, key, value).refusal(), expected);
     }
 }
 

@@ -44,6 +44,9 @@ fn what_takes_more_memory_than_bytes_is_bounded() {
     let many = read(&[field(NODE, b"").repeat(3 << 20)]).unwrap_err();
     assert!(matches!(many, GraphError::Structure { .. }), "{many}");
     assert_eq!(read(&[field(INITIALIZER, b"").repeat(20_000)]).unwrap_err(), GraphError::Tensors);
+    // The axes of a weight: a byte each in the file, eight in memory.
+    let axes = read(&[field(INITIALIZER, &field(1, &vec![1; 5 << 20]))]).unwrap_err();
+    assert!(matches!(axes, GraphError::Structure { found } if found > 5 << 20), "{axes}");
     read(&[field(INITIALIZER, &field(9, &vec![0; 8 << 20]))]).expect("weights may be large");
 }
 

@@ -1,5 +1,6 @@
 //! The bundled model through the real ONNX Runtime: what it answers, and which model folders are refused.
 
+mod acceptance;
 mod documents;
 mod engine;
 mod folder;

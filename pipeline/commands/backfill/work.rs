@@ -2,19 +2,19 @@
 
 use std::{
     future::Future,
-    io::IsTerminal,
     path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::bail;
 use bytesize::ByteSize;
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar};
 use tokio::runtime::Runtime;
 
 use super::{connect, find, show, stream_of};
 use crate::{
     commands::{
+        progress,
         run::{crash_on_panic, wait_for_signal},
         runtime,
     },
@@ -121,20 +121,13 @@ struct Watch {
     began: Instant,
     /// Where the job stood then.
     start: Progress,
-    /// `None` where nobody would see it.
-    bar: Option<ProgressBar>,
+    /// Hidden where nobody would see it.
+    bar: ProgressBar,
 }
 
 impl Watch {
     fn new(start: Progress) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(1);
-            match ProgressStyle::with_template("{wide_bar} {percent}%  {msg}") {
-                Ok(style) => bar.with_style(style),
-                Err(_) => bar,
-            }
-        });
-        Self { began: Instant::now(), start, bar }
+        Self { began: Instant::now(), start, bar: progress::bar(Some(1), "{wide_bar} {percent}%  {msg}") }
     }
 
     /// Runs `work` to its end.
@@ -143,12 +136,10 @@ impl Watch {
         loop {
             tokio::select! {
                 result = &mut work => {
-                    if let Some(bar) = &self.bar {
-                        bar.finish_and_clear();
-                    }
+                    self.bar.finish_and_clear();
                     return result;
                 }
-                () = tokio::time::sleep(if self.bar.is_some() { BAR_INTERVAL } else { LINE_INTERVAL }) => {
+                () = tokio::time::sleep(if self.bar.is_hidden() { LINE_INTERVAL } else { BAR_INTERVAL }) => {
                     match store.backfill_progress(job).await {
                         Ok(progress) => self.show(&progress),
                         Err(error) => tracing::debug!(%error, "how far the backfill is cannot be read; trying again"),
@@ -161,14 +152,13 @@ impl Watch {
     fn show(&self, progress: &Progress) {
         let (done, total) = share(progress);
         let message = self.message(progress);
-        match &self.bar {
-            Some(bar) => {
-                bar.set_length(total);
-                bar.set_position(done);
-                bar.set_message(message);
-            }
-            None => eprintln!("{}%, {message}", done * 100 / total.max(1)),
+        if self.bar.is_hidden() {
+            eprintln!("{}%, {message}", done * 100 / total.max(1));
+            return;
         }
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        self.bar.set_message(message);
     }
 
     fn message(&self, progress: &Progress) -> String {

@@ -3,18 +3,18 @@
 //! Lengths take turns, so that a machine that slows down slows all of them; figures are medians over the rounds.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::Write,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::{
     commands::{
         GlobalOptions, UsageError,
         output::{Shown, print_json, table},
+        progress,
     },
     engine::session::{ModelSession, PartTimes},
     model::folder::Model,
@@ -67,7 +67,7 @@ pub fn run(global: &GlobalOptions, args: &BenchArgs) -> anyhow::Result<()> {
     let lengths = lengths(args, &model)?;
     let mut samples: Vec<Sample> = lengths.iter().map(|length| Sample::new(&model, &words, *length)).collect();
     let rounds = (Duration::from_secs(args.seconds.into()).as_millis() / ROUND.as_millis()).max(3) as u64;
-    let bar = progress(rounds);
+    let bar = progress::bar(Some(rounds), "{wide_bar} {percent}%, {eta} left");
     for _ in 0..rounds {
         for sample in &mut samples {
             sample.round(&mut session, &model, args.batch.into())?;
@@ -80,16 +80,6 @@ pub fn run(global: &GlobalOptions, args: &BenchArgs) -> anyhow::Result<()> {
         return print_json(&as_json(&model, args, &measured));
     }
     Ok(std::io::stdout().lock().write_all(as_text(&model, args, &measured).as_bytes())?)
-}
-
-fn progress(rounds: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(rounds);
-    ProgressStyle::with_template("{wide_bar} {percent}%, {eta} left")
-        .map(|style| bar.clone().with_style(style))
-        .unwrap_or(bar)
 }
 
 fn lengths(args: &BenchArgs, model: &Model) -> Result<Vec<usize>, UsageError> {

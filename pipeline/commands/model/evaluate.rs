@@ -1,18 +1,13 @@
 //! `albertine model evaluate`: labels texts whose true labels are known, through the engine that serves, and measures.
 
-use std::{
-    cmp::Ordering,
-    io::Write,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{cmp::Ordering, collections::VecDeque, io::Write, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
 
 use super::{
     evaluation_text, report,
-    truth::{Mapped, Truth, parse_mapped, word},
+    truth::{Truth, word},
 };
 use crate::{
     commands::{
@@ -64,13 +59,13 @@ pub struct EvaluateArgs {
     #[arg(long, env = "ALBERTINE_EVALUATE_LABEL_FIELD", default_value = "label", value_name = "FIELD")]
     label_field: String,
     /// What a value of the true label is called by the model; `VALUE=` leaves such rows out
-    #[arg(long, value_name = "VALUE=LABEL", value_parser = parse_mapped)]
-    map: Vec<Mapped>,
+    #[arg(long, value_name = "VALUE=LABEL", value_parser = parse_equation)]
+    map: Vec<(String, String)>,
     /// Decide among these labels only, as for a set that has no others
     #[arg(long, value_delimiter = ',', value_name = "LABEL,…")]
     among: Vec<String>,
     /// Only rows whose field has this value
-    #[arg(long = "where", value_name = "FIELD=VALUE", value_parser = parse_condition)]
+    #[arg(long = "where", value_name = "FIELD=VALUE", value_parser = parse_equation)]
     conditions: Vec<(String, String)>,
     /// Only so many rows, from the first on
     #[arg(long, value_name = "ROWS")]
@@ -83,9 +78,10 @@ pub struct EvaluateArgs {
     json: bool,
 }
 
-fn parse_condition(text: &str) -> Result<(String, String), String> {
-    let (field, value) = text.split_once('=').ok_or_else(|| format!("`{text}` must be FIELD=VALUE"))?;
-    Ok((field.to_owned(), value.to_owned()))
+/// What stands left and right of the first `=`. Of which form it has to be, clap says.
+fn parse_equation(text: &str) -> Result<(String, String), &'static str> {
+    let (left, right) = text.split_once('=').ok_or("there is no `=` in it")?;
+    Ok((left.to_owned(), right.to_owned()))
 }
 
 pub fn run(global: &GlobalOptions, args: &EvaluateArgs) -> anyhow::Result<()> {
@@ -95,13 +91,20 @@ pub fn run(global: &GlobalOptions, args: &EvaluateArgs) -> anyhow::Result<()> {
         names.into_iter().flatten().map(|name| super::open(&config, name).map(Arc::new)).collect::<Result<_, _>>()?;
     check_comparable(&models)?;
     let truth = Truth::new(&models[0], &args.label_field, &args.among, &args.map)?;
+    let page = args.report.as_deref().map(|path| Destination::open(Some(path))).transpose()?;
     let host = ModelHost::serve(&config, &models)?;
-    let mut rows =
-        Rows { truth, args, judged: vec![Vec::new(); models.len()], mistakes: Vec::new(), left_out: 0, bad: 0 };
+    let mut rows = Rows {
+        truth,
+        args,
+        in_work: VecDeque::new(),
+        judged: vec![Vec::new(); models.len()],
+        mistakes: Vec::new(),
+        left_out: 0,
+        bad: 0,
+    };
     let name = read(&host, &mut rows)?;
     let result = rows.measured(name, &models)?;
-    if let Some(path) = &args.report {
-        let mut page = Destination::open(Some(path))?;
+    if let Some(mut page) = page {
         page.writer().write_all(report::page(&result)?.as_bytes())?;
         page.finish()?;
     }
@@ -167,6 +170,8 @@ pub struct Mistake {
 struct Rows<'a> {
     truth: Truth<'a>,
     args: &'a EvaluateArgs,
+    /// The classes that records which are being labelled truly are, in their order.
+    in_work: VecDeque<usize>,
     /// By model; all of the same documents.
     judged: Vec<Vec<Judged>>,
     mistakes: Vec<Mistake>,
@@ -181,10 +186,7 @@ fn read(host: &ModelHost, rows: &mut Rows<'_>) -> anyhow::Result<String> {
     let mut labeller = Labeller::new(host, fields)?;
     let mut input = file::open(Some(&args.file))?;
     let name = input.name.clone();
-    let format = match args.format.or_else(|| file::format_of(Some(Path::new(&args.file)))) {
-        Some(format) => format,
-        None => input.detect_format()?,
-    };
+    let format = input.format(args.format)?;
     let mut progress = FileProgress::new(&input);
     let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let chosen =
@@ -215,7 +217,10 @@ impl Rows<'_> {
     /// The record, where its true label is one that is decided about.
     fn of_interest(&mut self, name: &str, record: FileRecord, progress: &FileProgress) -> Option<FileRecord> {
         match self.truth.of(&record.fields) {
-            Ok(Some(_)) => return Some(record),
+            Ok(Some(truth)) => {
+                self.in_work.push_back(truth);
+                return Some(record);
+            }
             Ok(None) => self.left_out += 1,
             Err(problem) => {
                 self.report(&FileError::Record { name: name.to_owned(), place: record.place, problem }, progress);
@@ -226,7 +231,8 @@ impl Rows<'_> {
 
     fn take(&mut self, name: &str, ready: Vec<Labelled>, progress: &mut FileProgress) -> anyhow::Result<()> {
         progress.add(ready.len());
-        for Labelled { record, result } in ready {
+        let truths: Vec<usize> = self.in_work.drain(..ready.len()).collect();
+        for (Labelled { record, result }, truth) in ready.into_iter().zip(truths) {
             let labels = match result {
                 Ok(labels) => labels,
                 Err(rejection) => {
@@ -235,7 +241,6 @@ impl Rows<'_> {
                     continue;
                 }
             };
-            let Ok(Some(truth)) = self.truth.of(&record.fields) else { continue };
             let judged: Vec<Judged> = labels
                 .iter()
                 .map(|label| self.truth.judge(label, truth).context("a model gave no probability of a class"))

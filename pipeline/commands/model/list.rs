@@ -1,6 +1,6 @@
 //! `albertine model list`: the models of the configuration, each with what its folder says, or what is wrong with it.
 
-use std::path::Path;
+use std::{io::Write, path::Path};
 
 use anyhow::bail;
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ pub fn run(global: &GlobalOptions, args: &ListArgs) -> anyhow::Result<()> {
     if args.json {
         print_json(&Value::Array(listed.iter().map(as_json).collect()))?;
     } else {
-        show(&listed);
+        std::io::stdout().lock().write_all(as_text(&listed).as_bytes())?;
     }
     let broken = listed.iter().filter(|model| model.folder.is_err()).count();
     if broken > 0 {
@@ -57,7 +57,7 @@ fn open(path: &Path) -> Result<(Manifest, u64), String> {
     Ok((folder.manifest, size))
 }
 
-fn show(listed: &[Listed<'_>]) {
+fn as_text(listed: &[Listed<'_>]) -> String {
     let heads = [
         "model",
         "version",
@@ -71,7 +71,7 @@ fn show(listed: &[Listed<'_>]) {
         "size",
         "problem",
     ];
-    print!("{}", table(&heads, listed.iter().map(row)));
+    table(&heads, listed.iter().map(row))
 }
 
 fn row(model: &Listed<'_>) -> Vec<Shown> {

@@ -66,7 +66,8 @@ fn folder(config: &Config, model: &str) -> Result<PathBuf, UsageError> {
         return Ok(if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.to_owned() });
     }
     let known: Vec<&str> = config.models.keys().map(String::as_str).collect();
-    Err(UsageError(format!("`{model}` is no folder, and no such model is configured; there is: {}", known.join(", "))))
+    let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+    Err(UsageError(format!("`{model}` is no folder, and no such model is configured; there is: {known}")))
 }
 
 /// Opens a model, under its name in the configuration where it has one there.

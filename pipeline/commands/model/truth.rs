@@ -1,23 +1,18 @@
 //! The true label of a record, in the words of the model, and how a label given by a model is held against it.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value};
 
 use crate::{
-    commands::UsageError,
+    commands::{UsageError, terminal::excerpt},
     domain::{evaluation::Judged, label::Label},
     model::folder::Model,
 };
-
-/// `VALUE=LABEL`: what a value of the data is called by the model; without a label, such rows are left out.
-pub type Mapped = (String, Option<String>);
-
-/// Reads a `--map`.
-pub fn parse_mapped(text: &str) -> Result<Mapped, String> {
-    let (value, label) = text.split_once('=').ok_or_else(|| format!("`{text}` must be VALUE=LABEL"))?;
-    Ok((value.to_owned(), (!label.is_empty()).then(|| label.to_owned())))
-}
 
 /// A value as it is written on the command line.
 pub fn word(value: &Value) -> Cow<'_, str> {
@@ -36,11 +31,17 @@ pub struct Truth<'a> {
 }
 
 impl<'a> Truth<'a> {
-    /// Among all labels of `model`, or those in `among`.
+    /// Among all labels of `model`, or those in `among`. `mapped` says what a value of the data is called by the model;
+    /// where that is nothing, such rows are left out.
     ///
     /// # Errors
-    /// Where one is named that the model does not have.
-    pub fn new(model: &Model, field: &'a str, among: &[String], mapped: &[Mapped]) -> Result<Self, UsageError> {
+    /// Where one is named that the model does not have, or `among` leaves nothing to decide.
+    pub fn new(
+        model: &Model,
+        field: &'a str,
+        among: &[String],
+        mapped: &[(String, String)],
+    ) -> Result<Self, UsageError> {
         let of_model = |label: &String| {
             model.labels.iter().find(|known| ***known == **label).cloned().ok_or_else(|| {
                 UsageError(format!(
@@ -52,15 +53,21 @@ impl<'a> Truth<'a> {
         };
         let classes: Vec<Arc<str>> = match among {
             [] => model.labels.to_vec(),
-            [_] => return Err(UsageError("`--among` must name at least two labels".into())),
             among => among.iter().map(of_model).collect::<Result<_, _>>()?,
         };
+        let distinct: BTreeSet<_> = classes.iter().collect();
+        if classes.len() < 2 || distinct.len() != classes.len() {
+            return Err(UsageError(format!(
+                "`--among` must name at least two different labels, not {}",
+                classes.join(", ")
+            )));
+        }
         let class = |label: &Arc<str>| classes.iter().position(|class| class == label);
         // Of itself a label is called what it is, and one that is not decided among is left out.
         let mut values: BTreeMap<String, Option<usize>> =
             model.labels.iter().map(|label| (label.to_string(), class(label))).collect();
         for (value, label) in mapped {
-            let label = label.as_ref().map(of_model).transpose()?;
+            let label = if label.is_empty() { None } else { Some(of_model(label)?) };
             values.insert(value.clone(), label.and_then(|label| class(&label)));
         }
         Ok(Self { field, classes, values })
@@ -78,7 +85,7 @@ impl<'a> Truth<'a> {
     pub fn of(&self, fields: &Map<String, Value>) -> Result<Option<usize>, String> {
         let value = match fields.get(self.field) {
             Some(value @ (Value::String(_) | Value::Number(_) | Value::Bool(_))) => word(value),
-            Some(_) => return Err(format!("`{}` must be a string or a number", self.field)),
+            Some(_) => return Err(format!("`{}` must be a string, a number, `true` or `false`", self.field)),
             None => {
                 return Err(format!(
                     "there is no field `{}`; name that of the true label with `--label-field`",
@@ -87,6 +94,7 @@ impl<'a> Truth<'a> {
             }
         };
         self.values.get(&*value).copied().ok_or_else(|| {
+            let value = excerpt(&value);
             format!(
                 "the true label `{value}` is none of {}; say what it is with `--map {value}=LABEL`, or leave such rows out with `--map {value}=`",
                 self.classes.join(", ")
@@ -101,14 +109,13 @@ impl<'a> Truth<'a> {
             label.probabilities.get(index).map(|probability| f64::from(*probability))
         };
         let probabilities: Vec<f64> = self.classes.iter().map(probability).collect::<Option<_>>()?;
+        // Labels that are not decided among may have taken all of the probability; what is left says nothing then.
         let total: f64 = probabilities.iter().sum();
+        let share = |index: usize| {
+            if total > 0.0 { probabilities[index] / total } else { 1.0 / probabilities.len() as f64 }
+        };
         let best = (0..probabilities.len())
             .reduce(|best, next| if probabilities[next] > probabilities[best] { next } else { best })?;
-        Some(Judged {
-            truth,
-            label: best,
-            confidence: probabilities[best] / total,
-            truth_probability: probabilities[truth] / total,
-        })
+        Some(Judged { truth, label: best, confidence: share(best), truth_probability: share(truth) })
     }
 }

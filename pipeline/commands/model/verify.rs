@@ -7,15 +7,14 @@ use serde_json::{Value, json};
 
 use crate::{
     acceptance::{self, Outcome},
-    commands::{GlobalOptions, message, output::print_json, report::Report},
+    commands::{GlobalOptions, message, output::print_json, progress::CheckProgress, report::Report},
     topology,
 };
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each line is `ok`, `failed` with what is wrong, or `skipped` where an earlier failure leaves nothing to check. The folder's
-own corpus holds what the exporter's library gave: token ids have to be equal, float32 logits nearly so, and int8 labels
-on 99 % of the texts. `--corpus` adds rows of the same form, such as those of `albertine-models tokens`.
+Each line is `ok`, `failed` with what is wrong, or `skipped` with the reason. The folder's own corpus holds what the
+exporter's library gave: token ids have to be equal, float32 logits nearly so, and int8 labels on 99 % of the texts. `--corpus` adds rows of the same form, such as those of `albertine-models tokens`.
 
 Examples:
   albertine model verify albert-sentiment              a model of the configuration
@@ -39,25 +38,26 @@ pub fn run(global: &GlobalOptions, args: &VerifyArgs) -> anyhow::Result<()> {
     let config = global.load_config_or_defaults()?;
     let folder = super::folder(&config, &args.model)?;
     let runtime = topology::load_runtime(&config).map_err(|error| message(&error));
-    let failed = if args.json {
-        let mut checks = Vec::new();
-        let failed = acceptance::verify(&folder, runtime, args.corpus.as_deref(), &mut |name, outcome| {
+    let progress = CheckProgress::new();
+    let (mut report, mut checks) = (Report::default(), Vec::new());
+    let mut tell = |name: &'static str, outcome: &Outcome| {
+        progress.clear();
+        if args.json {
             checks.push(as_json(name, outcome));
-            Ok(())
-        })?;
-        print_json(&json!({"folder": folder, "checks": checks, "failed": failed}))?;
-        failed
-    } else {
-        let mut report = Report::default();
-        acceptance::verify(&folder, runtime, args.corpus.as_deref(), &mut |name, outcome| {
-            match outcome {
-                Outcome::Passed(detail) => report.line(name, Ok(detail.clone()))?,
-                Outcome::Failed(problem) => report.line(name, Err(anyhow!("{problem}")))?,
-                Outcome::Skipped(reason) => report.skipped(name, reason).map(|()| true)?,
-            };
-            Ok(())
-        })?
+            return Ok(());
+        }
+        match outcome {
+            Outcome::Passed(detail) => report.line(name, Ok(detail.clone()))?,
+            Outcome::Failed(problem) => report.line(name, Err(anyhow!("{problem}")))?,
+            Outcome::Skipped(reason) => report.skipped(name, reason).map(|()| true)?,
+        };
+        Ok(())
     };
+    let mut tell_rows = |name: &'static str, done, rows| progress.rows(name, done, rows);
+    let failed = acceptance::verify(&folder, runtime, args.corpus.as_deref(), &mut tell, &mut tell_rows)?;
+    if args.json {
+        print_json(&json!({"folder": folder, "checks": checks, "failed": failed}))?;
+    }
     if failed > 0 {
         bail!("model folder `{}`: {failed} check(s) failed", folder.display());
     }

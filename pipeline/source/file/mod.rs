@@ -199,12 +199,20 @@ pub fn format_of(path: Option<&Path>) -> Option<FileFormat> {
 }
 
 impl Input {
-    /// The format that the content looks like: Parquet by its first bytes, JSON where the first character that is not
-    /// blank is `{`, else plain lines.
+    /// How the records are written: as `told`, else as the file's name suggests, else as the content looks.
     ///
     /// # Errors
     /// [`FileError::Read`].
-    pub fn detect_format(&mut self) -> Result<FileFormat, FileError> {
+    pub fn format(&mut self, told: Option<FileFormat>) -> Result<FileFormat, FileError> {
+        match told.or_else(|| format_of(self.path.as_deref())) {
+            Some(format) => Ok(format),
+            None => self.detect_format(),
+        }
+    }
+
+    /// The format that the content looks like: Parquet by its first bytes, JSON where the first character that is not
+    /// blank is `{`, else plain lines.
+    fn detect_format(&mut self) -> Result<FileFormat, FileError> {
         let (start, reader) = compression::peek(std::mem::replace(&mut self.reader, Box::new(std::io::empty())))
             .map_err(|source| self.unreadable(FileFormat::Lines, &source))?;
         self.reader = reader;
