@@ -16,7 +16,8 @@ use crate::{
     },
     engine::{
         Job, JobResult, Priority,
-        job::{JobInput, ModelIndex},
+        job::{JobInput, ModelIndex, new_flow},
+        scheduler::Flow,
     },
     model::folder::Model,
     source::file::{self, FileRecord},
@@ -51,6 +52,7 @@ pub struct Labeller<'a> {
     tracker: Tracker<Labelled>,
     pending: HashMap<i64, FileRecord>,
     next: i64,
+    flow: Flow,
     answers: (Sender<Answer>, Receiver<Answer>),
 }
 
@@ -72,6 +74,7 @@ impl<'a> Labeller<'a> {
             tracker: Tracker::default(),
             pending: HashMap::new(),
             next: 0,
+            flow: new_flow(),
             answers: crossbeam_channel::bounded(IN_FLIGHT_MAX),
         })
     }
@@ -92,7 +95,12 @@ impl<'a> Labeller<'a> {
                 let done = move |result| {
                     let _ = answers.send((ticket, result));
                 };
-                self.host.engine.submit(Job { priority: Priority::Live, inputs, done: Box::new(done) });
+                self.host.engine.submit(Job {
+                    priority: Priority::Live,
+                    flow: self.flow,
+                    inputs,
+                    done: Box::new(done),
+                });
             }
         }
         while let Ok(answer) = self.answers.1.try_recv() {

@@ -16,7 +16,7 @@ pub struct Label {
     pub classes: Arc<[Arc<str>]>,
     /// One for each class; they sum to one.
     pub probabilities: Vec<f32>,
-    /// How many times the shared layer was applied.
+    /// How many times the shared layer was applied; where a document has several windows, the most of them.
     pub depth: u16,
 }
 

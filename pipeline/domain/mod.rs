@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod dead_letter;
 pub mod decision;
 pub mod document;
+pub mod early_exit;
 pub mod evaluation;
 pub mod label;
 pub mod live;

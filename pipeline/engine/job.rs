@@ -2,13 +2,23 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
-use crate::text::tokenize::TokenWindow;
+use super::{scheduler::Flow, session::Tokenized};
+use crate::{
+    model::folder::WindowLogits,
+    text::tokenize::{TokenWindow, Tokens},
+};
 
 /// Index of a model in the list the engine was started with.
 pub type ModelIndex = usize;
+
+/// A flow that nothing else in this process has.
+pub fn new_flow() -> Flow {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 /// Whose turn it is first. Ordered: what comes first is less.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +31,8 @@ pub enum Priority {
 /// The windows of one document, for each model it goes through.
 pub struct Job {
     pub priority: Priority,
+    /// Jobs of one flow wait for each other, and share the engine with other flows.
+    pub flow: Flow,
     pub inputs: Vec<JobInput>,
     /// Called once, on a worker's thread, when every window is done. It must not block for long.
     pub done: Box<dyn FnOnce(JobResult) + Send>,
@@ -31,8 +43,11 @@ pub struct JobInput {
     pub windows: Vec<TokenWindow>,
 }
 
-/// For each input of the job, its windows' weights and logits, in order; or the first error.
-pub type JobResult = Result<Vec<Vec<(usize, Vec<f32>)>>, InferError>;
+/// For each input of the job, what was said of its windows, in order; or an error.
+pub type JobResult = Result<Vec<DocumentLogits>, InferError>;
+
+/// Each window's weight, and what the network said of it.
+pub type DocumentLogits = Vec<(usize, WindowLogits)>;
 
 /// The runtime could not compute a window.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -54,21 +69,18 @@ struct Gather {
 }
 
 struct GatherState {
-    results: Vec<Vec<(usize, Vec<f32>)>>,
+    results: Vec<Vec<(usize, Option<WindowLogits>)>>,
     error: Option<InferError>,
     done: Option<Box<dyn FnOnce(JobResult) + Send>>,
 }
 
 /// Splits a job into its windows, each with the model it is for. A job without windows is answered at once.
 pub fn split(job: Job) -> Vec<(ModelIndex, WindowTask)> {
-    let results: Vec<Vec<_>> = job
-        .inputs
-        .iter()
-        .map(|input| input.windows.iter().map(|window| (window.fresh, Vec::new())).collect())
-        .collect();
+    let results: Vec<Vec<_>> =
+        job.inputs.iter().map(|input| input.windows.iter().map(|window| (window.fresh, None)).collect()).collect();
     let count: usize = results.iter().map(Vec::len).sum();
     if count == 0 {
-        (job.done)(Ok(results));
+        (job.done)(Ok(results.iter().map(|_| Vec::new()).collect()));
         return Vec::new();
     }
     let gather = Arc::new(Gather {
@@ -84,18 +96,27 @@ pub fn split(job: Job) -> Vec<(ModelIndex, WindowTask)> {
     tasks
 }
 
+impl Tokenized for WindowTask {
+    fn tokens(&self) -> Tokens<'_> {
+        self.tokens.tokens()
+    }
+}
+
 impl WindowTask {
     /// Delivers this window's logits, or why there are none.
-    pub fn finish(self, result: Result<Vec<f32>, InferError>) {
+    pub fn finish(self, result: Result<WindowLogits, InferError>) {
         let mut state = self.gather.state.lock().unwrap_or_else(PoisonError::into_inner);
         match result {
-            Ok(logits) => state.results[self.input][self.window].1 = logits,
+            Ok(logits) => state.results[self.input][self.window].1 = Some(logits),
             Err(error) => state.error = Some(error),
         }
         if self.gather.remaining.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        let results = std::mem::take(&mut state.results);
+        let whole = |windows: Vec<(usize, Option<WindowLogits>)>| {
+            windows.into_iter().filter_map(|(weight, logits)| Some((weight, logits?))).collect()
+        };
+        let results = std::mem::take(&mut state.results).into_iter().map(whole).collect();
         let answer = state.error.take().map_or(Ok(results), Err);
         let done = state.done.take();
         drop(state);
@@ -115,10 +136,22 @@ mod tests {
         TokenWindow { ids: vec![1; fresh + 2], second_from: fresh + 2, fresh }
     }
 
+    fn logits(values: &[f32]) -> WindowLogits {
+        WindowLogits { logits: values.to_vec(), depth: 6 }
+    }
+
     fn job(windows: Vec<Vec<TokenWindow>>) -> (Job, mpsc::Receiver<JobResult>) {
         let (sender, receiver) = mpsc::channel();
         let inputs = windows.into_iter().enumerate().map(|(model, windows)| JobInput { model, windows }).collect();
-        (Job { priority: Priority::Live, inputs, done: Box::new(move |result| sender.send(result).unwrap()) }, receiver)
+        (
+            Job {
+                priority: Priority::Live,
+                flow: 0,
+                inputs,
+                done: Box::new(move |result| sender.send(result).unwrap()),
+            },
+            receiver,
+        )
     }
 
     #[test]
@@ -128,10 +161,11 @@ mod tests {
         tasks.reverse();
         for (index, (model, task)) in tasks.into_iter().enumerate() {
             assert!(answers.try_recv().is_err());
-            task.finish(Ok(vec![model as f32, index as f32]));
+            task.finish(Ok(logits(&[model as f32, index as f32])));
         }
         let answer = answers.try_recv().unwrap().unwrap();
-        assert_eq!(answer, vec![vec![(5, vec![0.0, 2.0]), (3, vec![0.0, 1.0])], vec![(5, vec![1.0, 0.0])]]);
+        let wanted = vec![vec![(5, logits(&[0.0, 2.0])), (3, logits(&[0.0, 1.0]))], vec![(5, logits(&[1.0, 0.0]))]];
+        assert_eq!(answer, wanted);
         assert!(answers.try_recv().is_err());
     }
 
@@ -140,7 +174,7 @@ mod tests {
         let (job, answers) = job(vec![vec![window(5), window(3)]]);
         let mut tasks = split(job).into_iter();
         tasks.next().unwrap().1.finish(Err(InferError("no memory".into())));
-        tasks.next().unwrap().1.finish(Ok(vec![0.0]));
+        tasks.next().unwrap().1.finish(Ok(logits(&[0.0])));
         assert_eq!(answers.try_recv().unwrap().unwrap_err().to_string(), "inference failed: no memory");
     }
 }

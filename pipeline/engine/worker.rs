@@ -1,4 +1,7 @@
-//! The threads that compute: each takes the scheduler's next group and runs it on sessions of its own.
+//! The threads that compute: each takes the scheduler's next group and runs it, pass by pass, on sessions of its own.
+//!
+//! Between two passes a thread answers the windows that leave, lets others take their place, and, where the group is a
+//! backfill's, first computes what has come live: a live window waits for one pass of a backfill, not for its end.
 
 use std::{
     num::NonZeroUsize,
@@ -8,11 +11,14 @@ use std::{
 };
 
 use super::{
-    job::{Job, Priority, WindowTask, split},
-    scheduler::{Group, Scheduler},
-    session::{ModelSession, OnnxRuntime, SessionError},
+    job::{InferError, Job, ModelIndex, Priority, WindowTask, split},
+    scheduler::{Group, Running, Scheduler},
+    session::{Batch, ModelSession, OnnxRuntime, SessionError},
 };
-use crate::{model::folder::Model, telemetry::metrics as names, text::tokenize::Tokens};
+use crate::{
+    model::folder::{Model, WindowLogits},
+    telemetry::metrics as names,
+};
 
 /// How the engine uses the machine.
 #[derive(Debug, Clone, Copy)]
@@ -21,10 +27,10 @@ pub struct EngineConfig {
     pub sessions: NonZeroUsize,
     /// See [`Scheduler::new`].
     pub group_tokens_max: usize,
-    /// Tokens that may wait. Enough that a worker always finds companions of equal length; what is above
+    /// Tokens of one live flow that may wait. Enough that a worker always finds companions of equal length; what is above
     /// only costs memory and latency.
     pub queue_tokens_max: usize,
-    /// The same for what waits of backfills beside live streams.
+    /// The same for a backfill beside live streams.
     pub backfill_queue_tokens_max: usize,
 }
 
@@ -72,22 +78,18 @@ impl Engine {
         let workers = sessions
             .into_iter()
             .enumerate()
-            .map(|(index, mut sessions)| {
-                let (shared, names) = (Arc::clone(&shared), names.clone());
-                spawn_thread(&format!("engine-{index}"), move || {
-                    while let Some(group) = shared.next_group() {
-                        run_group(&mut sessions[group.model], &names[group.model], group);
-                    }
-                })
+            .map(|(index, sessions)| {
+                let mut worker = Worker { shared: Arc::clone(&shared), sessions, names: names.clone() };
+                spawn_thread(&format!("engine-{index}"), move || worker.run())
             })
             .collect();
         Ok(Self { shared, workers })
     }
 
-    /// Queues a document, blocking while the queue is full. A document larger than the whole queue is
+    /// Queues a document, blocking while the queue of its flow is full. A document larger than the whole queue is
     /// taken when the queue is empty.
     pub fn submit(&self, job: Job) {
-        let priority = job.priority;
+        let (priority, flow) = (job.priority, job.flow);
         let queue_tokens_max = match priority {
             Priority::Live => self.shared.config.queue_tokens_max,
             Priority::Backfill => self.shared.config.backfill_queue_tokens_max,
@@ -95,17 +97,15 @@ impl Engine {
         let tasks = split(job);
         let tokens: usize = tasks.iter().map(|(_, task)| task.tokens.ids.len()).sum();
         let mut queue = self.shared.lock();
-        while !queue.closed
-            && queue.scheduler.queued_tokens(priority) > 0
-            && queue.scheduler.queued_tokens(priority) + tokens > queue_tokens_max
-        {
+        let is_full = |queued: usize| queued > 0 && queued + tokens > queue_tokens_max;
+        while !queue.closed && is_full(queue.scheduler.queued_tokens_of(priority, flow)) {
             queue = self.shared.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         if queue.closed {
             return;
         }
         for (model, task) in tasks {
-            queue.scheduler.push(priority, model, task.tokens.ids.len(), task);
+            queue.scheduler.push(priority, flow, model, task.tokens.ids.len(), task);
         }
         drop(queue);
         self.shared.work.notify_all();
@@ -132,6 +132,37 @@ impl Drop for Engine {
 }
 
 impl Shared {
+    /// What has come live, without waiting.
+    fn next_live_group(&self) -> Option<Group<WindowTask>> {
+        let mut queue = self.lock();
+        let group = queue.scheduler.next_group_of(Priority::Live)?;
+        self.taken(queue);
+        Some(group)
+    }
+
+    /// Windows that take the place of those that left a group.
+    fn companions(&self, running: &Running) -> Vec<WindowTask> {
+        let mut queue = self.lock();
+        if queue.closed {
+            return Vec::new();
+        }
+        let windows = queue.scheduler.companions(running);
+        if !windows.is_empty() {
+            self.taken(queue);
+        }
+        windows
+    }
+
+    /// There is room in the queue again.
+    fn taken(&self, queue: MutexGuard<'_, Queue>) {
+        for (priority, name) in [(Priority::Live, "live"), (Priority::Backfill, "backfill")] {
+            metrics::gauge!(names::ENGINE_QUEUED_TOKENS, "priority" => name)
+                .set(queue.scheduler.queued_tokens(priority) as f64);
+        }
+        drop(queue);
+        self.room.notify_all();
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,12 +175,7 @@ impl Shared {
                 return None;
             }
             if let Some(group) = queue.scheduler.next_group() {
-                for (priority, name) in [(Priority::Live, "live"), (Priority::Backfill, "backfill")] {
-                    metrics::gauge!(names::ENGINE_QUEUED_TOKENS, "priority" => name)
-                        .set(queue.scheduler.queued_tokens(priority) as f64);
-                }
-                drop(queue);
-                self.room.notify_all();
+                self.taken(queue);
                 return Some(group);
             }
             queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -157,22 +183,85 @@ impl Shared {
     }
 }
 
-fn run_group(session: &mut ModelSession, model: &Arc<str>, group: Group<WindowTask>) {
-    let windows: Vec<Tokens<'_>> = group.windows.iter().map(|task| task.tokens.tokens()).collect();
-    let tokens: usize = windows.iter().map(|window| window.ids.len()).sum();
-    let padded = windows.len() * windows.iter().map(|window| window.ids.len()).max().unwrap_or_default();
-    let started = Instant::now();
-    let result = session.infer(&windows);
-    let label = model.to_string();
-    metrics::histogram!(names::ENGINE_GROUP_SECONDS, "model" => label.clone()).record(started.elapsed());
-    metrics::counter!(names::ENGINE_WINDOWS, "model" => label.clone()).increment(windows.len() as u64);
-    metrics::counter!(names::ENGINE_TOKENS, "model" => label.clone()).increment(tokens as u64);
-    metrics::counter!(names::ENGINE_PADDING_TOKENS, "model" => label).increment((padded - tokens) as u64);
-    match result {
-        Ok(logits) => group.windows.into_iter().zip(logits).for_each(|(task, logits)| task.finish(Ok(logits))),
-        Err(error) => {
-            tracing::error!(model = %model, windows = group.windows.len(), %error, "a group could not be computed");
-            group.windows.into_iter().for_each(|task| task.finish(Err(error.clone())));
+/// One thread's part.
+struct Worker {
+    shared: Arc<Shared>,
+    /// One a model.
+    sessions: Vec<ModelSession>,
+    names: Vec<Arc<str>>,
+}
+
+impl Worker {
+    fn run(&mut self) {
+        while let Some(group) = self.shared.next_group() {
+            self.compute(group);
+        }
+    }
+
+    /// Computes a group, and what takes the place of its windows, to the end.
+    fn compute(&mut self, group: Group<WindowTask>) {
+        let started = Instant::now();
+        let Group { priority, model, windows } = group;
+        let mut batch = Batch::new();
+        let mut entering = windows;
+        let mut steps = 0;
+        loop {
+            let computed = self.step(model, &mut batch, entering);
+            steps += 1;
+            match computed {
+                Ok(left) => left.into_iter().for_each(|(task, logits)| task.finish(Ok(logits))),
+                Err(error) => return self.give_up(model, batch.into_tasks(), &error),
+            }
+            if batch.is_empty() {
+                break;
+            }
+            if priority == Priority::Backfill {
+                while let Some(live) = self.shared.next_live_group() {
+                    self.compute(live);
+                }
+            }
+            let (windows, longest, passes) = (batch.len(), batch.longest(), self.sessions[model].passes());
+            let running = Running { priority, model, windows, longest, steps, passes };
+            entering = self.shared.companions(&running);
+        }
+        metrics::histogram!(names::ENGINE_GROUP_SECONDS, "model" => self.names[model].to_string())
+            .record(started.elapsed());
+    }
+
+    /// One pass, with windows that enter before it.
+    fn step(
+        &mut self,
+        model: ModelIndex,
+        batch: &mut Batch<WindowTask>,
+        entering: Vec<WindowTask>,
+    ) -> Result<Vec<(WindowTask, WindowLogits)>, InferError> {
+        let label = self.names[model].to_string();
+        if !entering.is_empty() {
+            let tokens: usize = entering.iter().map(|task| task.tokens.ids.len()).sum();
+            metrics::counter!(names::ENGINE_WINDOWS, "model" => label.clone()).increment(entering.len() as u64);
+            metrics::counter!(names::ENGINE_TOKENS, "model" => label.clone()).increment(tokens as u64);
+            if let Err((tasks, error)) = self.sessions[model].enter(batch, entering) {
+                self.give_up(model, tasks, &error);
+            }
+        }
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (tokens, computed) = (batch.tokens(), batch.len() * batch.longest());
+        let left = self.sessions[model].step(batch)?;
+        metrics::counter!(names::ENGINE_TOKEN_PASSES, "model" => label.clone()).increment(tokens as u64);
+        metrics::counter!(names::ENGINE_PADDING_TOKEN_PASSES, "model" => label.clone())
+            .increment((computed - tokens) as u64);
+        for (_, logits) in &left {
+            metrics::histogram!(names::ENGINE_EXIT_DEPTH, "model" => label.clone()).record(logits.depth as f64);
+        }
+        Ok(left)
+    }
+
+    fn give_up(&self, model: ModelIndex, tasks: Vec<WindowTask>, error: &InferError) {
+        tracing::error!(model = %self.names[model], windows = tasks.len(), %error, "a group could not be computed");
+        for task in tasks {
+            task.finish(Err(error.clone()));
         }
     }
 }

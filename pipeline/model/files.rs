@@ -202,6 +202,14 @@ fn validate(manifest: &Manifest) -> Result<(), ModelProblem> {
     if !(temperature.is_finite() && temperature > 0.0) {
         return field("calibration.temperature", format!("must be above zero, not `{temperature}`"));
     }
+    if let Some(exit) = &manifest.early_exit {
+        if matches!(manifest.graphs, Graphs::Unrolled { .. }) {
+            return field("early_exit", "is for stepped graphs: a text can only leave between passes".into());
+        }
+        if let Some(problem) = exit.problem(manifest.architecture.passes.get()) {
+            return field("early_exit", problem);
+        }
+    }
     if manifest.input.windowed.is_some() && !manifest.input.pair {
         return field("input.windowed", "chooses between the texts of a pair, and `input.pair` is false".into());
     }

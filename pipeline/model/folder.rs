@@ -13,7 +13,10 @@ use super::{
     manifest::{Graphs, Manifest},
 };
 use crate::{
-    domain::label::{Label, argmax, softmax, weighted_mean},
+    domain::{
+        early_exit::EarlyExit,
+        label::{Label, argmax, softmax, weighted_mean},
+    },
     text::tokenize::{TextTokenizer, TokenizerLimits},
 };
 
@@ -30,7 +33,19 @@ pub struct Model {
     pub graphs: GraphBytes,
     /// How many layers the network applies.
     pub passes: usize,
+    /// When a text leaves before the last pass; `None` where every text goes all the way.
+    pub early_exit: Option<Arc<EarlyExit>>,
+    /// Of the last pass.
     temperature: f32,
+}
+
+/// What the network said of one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WindowLogits {
+    /// One for each label.
+    pub logits: Vec<f32>,
+    /// The pass after which they were taken, counted from 1.
+    pub depth: usize,
 }
 
 /// The ONNX graphs, as hashed.
@@ -90,6 +105,7 @@ impl Model {
             tokenizer,
             graphs,
             passes: manifest.architecture.passes.get(),
+            early_exit: manifest.early_exit.clone().map(Arc::new),
             temperature: manifest.calibration.temperature,
         }
     }
@@ -100,17 +116,24 @@ impl Model {
         Self { name: name.into(), ..self }
     }
 
+    /// The same model, every text of which goes all the way.
+    pub fn at_full_depth(self) -> Self {
+        Self { early_exit: None, ..self }
+    }
+
     /// Whether it was trained for texts in this language.
     pub fn knows(&self, language: &str) -> bool {
         self.languages.is_empty() || self.languages.iter().any(|known| known == language)
     }
 
-    /// One label from the logits of a document's windows, each with the window's weight.
+    /// One label from what the network said of a document's windows, each with the window's weight.
     ///
     /// `None` where a logit is not a number, or their count is not that of the labels.
-    pub fn label(&self, windows: &[(usize, Vec<f32>)]) -> Option<Label> {
-        let distributions: Vec<_> =
-            windows.iter().map(|(weight, logits)| (*weight, softmax(logits, self.temperature))).collect();
+    pub fn label(&self, windows: &[(usize, WindowLogits)]) -> Option<Label> {
+        let distributions: Vec<_> = windows
+            .iter()
+            .map(|(weight, window)| (*weight, softmax(&window.logits, self.temperature_at(window.depth))))
+            .collect();
         let probabilities = weighted_mean(&distributions);
         let best = argmax(&probabilities)?;
         if probabilities.len() != self.labels.len() || probabilities.iter().any(|probability| !probability.is_finite())
@@ -125,9 +148,19 @@ impl Model {
             classes: Arc::clone(&self.labels),
             confidence: probabilities[best],
             probabilities,
-            depth: u16::try_from(self.passes).unwrap_or(u16::MAX),
+            depth: windows.iter().map(|(_, window)| window.depth).max().map_or(0, saturated),
         })
     }
+
+    fn temperature_at(&self, depth: usize) -> f32 {
+        let early = self.early_exit.as_ref().filter(|_| depth < self.passes);
+        let early = early.and_then(|exit| exit.temperatures.get(depth.checked_sub(1)?));
+        early.copied().unwrap_or(self.temperature)
+    }
+}
+
+fn saturated(depth: usize) -> u16 {
+    u16::try_from(depth).unwrap_or(u16::MAX)
 }
 
 impl std::fmt::Debug for Model {

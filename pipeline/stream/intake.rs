@@ -20,6 +20,7 @@ use crate::{
     engine::{
         Engine, Job, JobResult, Priority,
         job::{JobInput, ModelIndex},
+        scheduler::Flow,
     },
     model::folder::Model,
     retry,
@@ -51,6 +52,8 @@ pub struct IntakeConfig {
     /// Rejected records are kept as they came, or go to a topic.
     pub keeps_records: bool,
     pub priority: Priority,
+    /// What it has waiting shares the engine with what others have.
+    pub flow: Flow,
 }
 
 /// The stream's end of the source.
@@ -175,9 +178,9 @@ pub fn infer(
         Err(rejection) => finish(Outcome::Rejected(rejection)),
         Ok(Prepared::Deletion { id }) => finish(Outcome::Deleted { id }),
         Ok(Prepared::Document(document, inputs)) => {
-            let (priority, config) = (config.priority, Arc::clone(config));
+            let (priority, flow, config) = (config.priority, config.flow, Arc::clone(config));
             let done = move |result| finish(outcome(&config, document, result));
-            engine.submit(Job { priority, inputs, done: Box::new(done) });
+            engine.submit(Job { priority, flow, inputs, done: Box::new(done) });
         }
     }
 }

@@ -35,7 +35,9 @@ pub const ENGINE_QUEUED_TOKENS: &str = "albertine_engine_queued_tokens";
 pub const ENGINE_GROUP_SECONDS: &str = "albertine_engine_group_seconds";
 pub const ENGINE_WINDOWS: &str = "albertine_engine_windows_total";
 pub const ENGINE_TOKENS: &str = "albertine_engine_tokens_total";
-pub const ENGINE_PADDING_TOKENS: &str = "albertine_engine_padding_tokens_total";
+pub const ENGINE_TOKEN_PASSES: &str = "albertine_engine_token_passes_total";
+pub const ENGINE_PADDING_TOKEN_PASSES: &str = "albertine_engine_padding_token_passes_total";
+pub const ENGINE_EXIT_DEPTH: &str = "albertine_engine_exit_depth_passes";
 
 /// From a tenth of a millisecond to a minute: a group of short texts takes less than one, a backlog more
 /// than the other.
@@ -107,5 +109,7 @@ fn describe() {
     describe_histogram!(ENGINE_GROUP_SECONDS, Unit::Seconds, "Time to compute a group of windows, by model.");
     describe_counter!(ENGINE_WINDOWS, "Windows computed, by model.");
     describe_counter!(ENGINE_TOKENS, "Tokens computed, padding excluded, by model.");
-    describe_counter!(ENGINE_PADDING_TOKENS, "Padding computed beside them, by model.");
+    describe_counter!(ENGINE_TOKEN_PASSES, "Tokens times the passes they went through, padding excluded, by model.");
+    describe_counter!(ENGINE_PADDING_TOKEN_PASSES, "The same of the padding computed beside them, by model.");
+    describe_histogram!(ENGINE_EXIT_DEPTH, Unit::Count, "The pass after which a window left, by model.");
 }

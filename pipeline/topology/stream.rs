@@ -17,7 +17,10 @@ use crate::{
     },
     decode::{Decoder, schema::Schemas},
     domain::rejection::RejectionLimits,
-    engine::{Engine, Priority, job::ModelIndex},
+    engine::{
+        Engine, Priority,
+        job::{ModelIndex, new_flow},
+    },
     model::folder::Model,
     publish::PublishingSink,
     source::{
@@ -229,6 +232,7 @@ pub fn intake_config(
         models,
         keeps_records: keeps_records(stream, stream.live.as_ref()),
         priority: Priority::Live,
+        flow: new_flow(),
     })
 }
 

@@ -1,6 +1,10 @@
 //! Long documents: read whole, one label from all their windows.
 
-use albertine::{domain::label::softmax, model::folder::Model, text::tokenize::TokenWindow};
+use albertine::{
+    domain::label::softmax,
+    model::folder::{Model, WindowLogits},
+    text::tokenize::TokenWindow,
+};
 
 use super::{distance, model, model_folder, session};
 
@@ -10,7 +14,10 @@ const BLAME: &str = "Terrible. It broke on the first day and nobody answers my m
 /// The probabilities of a text, computed window by window.
 fn probabilities(model: &Model, windows: &[TokenWindow]) -> Vec<f32> {
     let mut session = session();
-    let logits = windows.iter().map(|window| (window.fresh, session.infer(&[window.tokens()]).unwrap().remove(0)));
+    let logits = windows.iter().map(|window| {
+        let logits = session.infer(&[window.tokens()]).unwrap().remove(0);
+        (window.fresh, WindowLogits { logits, depth: model.passes })
+    });
     model.label(&logits.collect::<Vec<_>>()).expect("logits that are numbers").probabilities
 }
 

@@ -33,7 +33,7 @@ fn window(ids: &[u32]) -> TokenWindow {
 }
 
 fn job(windows: Vec<TokenWindow>, done: impl FnOnce(JobResult) + Send + 'static) -> Job {
-    Job { priority: Priority::Live, inputs: vec![JobInput { model: 0, windows }], done: Box::new(done) }
+    Job { priority: Priority::Live, flow: 0, inputs: vec![JobInput { model: 0, windows }], done: Box::new(done) }
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn every_job_of_many_threads_is_answered_once_with_its_own_logits() {
         answered += 1;
         for (index, (weight, logits)) in [first, second].into_iter().zip(windows) {
             assert_eq!(weight, goldens[index].len() - 2, "the weight of text {index}");
-            let distance = distance(&logits, &expected[index]);
+            let distance = distance(&logits.logits, &expected[index]);
             assert!(
                 distance <= ROUNDING_TOLERANCE,
                 "text {index} was given logits that are {distance} off: another text's?"
@@ -161,5 +161,5 @@ fn a_group_that_fails_is_answered_with_an_error_and_the_next_is_computed() {
         }
     }
     let answer: Result<_, String> = answers.recv_timeout(DEADLINE).unwrap();
-    assert_eq!(answer.unwrap()[0][0].1.len(), model().labels.len(), "the worker goes on");
+    assert_eq!(answer.unwrap()[0][0].1.logits.len(), model().labels.len(), "the worker goes on");
 }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use albertine::{
     engine::session::ModelSession,
-    model::{files::ModelError, folder::Model},
+    model::{
+        files::ModelError,
+        folder::{Model, WindowLogits},
+    },
     text::tokenize::TokenWindow,
 };
 
@@ -35,7 +38,7 @@ fn the_word_in_the_text_decides_alone_and_in_a_group() {
     for (((text, expected), window), in_group) in texts.iter().zip(&windows).zip(together) {
         let alone = session.infer(&[window.tokens()]).unwrap().remove(0);
         assert_eq!(alone, in_group, "the group changes nothing for `{text}`");
-        let label = model.label(&[(1, alone)]).unwrap();
+        let label = model.label(&[(1, WindowLogits { logits: alone, depth: model.passes })]).unwrap();
         assert_eq!(&*label.label, *expected, "`{text}`");
     }
 }

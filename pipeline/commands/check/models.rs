@@ -8,7 +8,7 @@ use crate::{
     commands::report::Report,
     config::resolved::Config,
     engine::session::{ModelSession, OnnxRuntime},
-    model::folder::Model,
+    model::folder::{Model, WindowLogits},
     text::tokenize::Texts,
     topology,
 };
@@ -50,9 +50,9 @@ fn ask(model: &Model, runtime: Option<&OnnxRuntime>) -> anyhow::Result<String> {
     let Some(runtime) = runtime else { return Ok(format!("{detail}; not run, for want of ONNX Runtime")) };
     let mut session = ModelSession::open(runtime, model)?;
     let windows = model.tokenizer.windows(Texts { text: "Does it answer?", pair: Some("It does.") })?;
-    let mut logits = session.infer(&[windows[0].tokens()])?;
+    let logits = session.infer(&[windows[0].tokens()])?.remove(0);
     model
-        .label(&[(windows[0].fresh, logits.remove(0))])
+        .label(&[(windows[0].fresh, WindowLogits { logits, depth: model.passes })])
         .ok_or_else(|| anyhow!("the model gave logits that are not numbers"))?;
     Ok(detail)
 }

@@ -1,0 +1,225 @@
+//! When a text leaves a network of one shared layer before the last pass.
+//!
+//! The head is asked after every pass, and a rule decides from its answers so far. Rules compared on real models in the
+//! literature: confidence (Teerapittayanon et al. 2016, "`BranchyNet`"), patience (Zhou et al. 2020, "BERT Loses Patience"),
+//! and a learned exit (Xin et al. 2021, "`BERxiT`"). Which one serves a model is measured by `albertine model calibrate`.
+
+use serde::{Deserialize, Serialize};
+
+use super::label::{argmax, softmax};
+
+/// A model's calibrated exit, as the table `early_exit` of its manifest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyExit {
+    pub rule: ExitRule,
+    /// Divides the logits of a text that leaves after this pass; one for each pass but the last.
+    pub temperatures: Vec<f32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum ExitRule {
+    /// The label is at least this probable.
+    Confidence { threshold: f32 },
+    /// The label has been the same after so many passes before this one.
+    Patience { repeats: usize },
+    /// The label is that of the pass before, and at least this probable.
+    Agreement { threshold: f32 },
+    /// A logistic regression, one for each pass but the last, is this sure that the label is the last pass's.
+    Learned { threshold: f32, weights: Vec<[f32; FEATURES]> },
+}
+
+/// See [`Trail::features`].
+pub const FEATURES: usize = 4;
+
+/// What the head has said of one text so far.
+#[derive(Debug, Clone, Default)]
+pub struct Trail {
+    /// After the last pass that was observed.
+    probabilities: Vec<f32>,
+    /// After the one before it.
+    before: Vec<f32>,
+    /// Passes before the last one with the same label, without a gap.
+    repeats: usize,
+}
+
+impl EarlyExit {
+    /// What is wrong with it for a network of so many passes, in words that follow its name.
+    pub fn problem(&self, passes: usize) -> Option<String> {
+        let wanted = passes.saturating_sub(1);
+        if self.temperatures.len() != wanted {
+            let found = self.temperatures.len();
+            return Some(format!("has {found} temperatures, not one for each pass but the last of {passes}"));
+        }
+        if let Some(bad) = self.temperatures.iter().find(|value| !(value.is_finite() && **value > 0.0)) {
+            return Some(format!("has the temperature `{bad}`, which must be above zero"));
+        }
+        match &self.rule {
+            ExitRule::Patience { repeats } => {
+                (*repeats == 0).then(|| "has `repeats` 0, which waits for nothing".into())
+            }
+            ExitRule::Learned { weights, .. }
+                if weights.len() != wanted || weights.iter().flatten().any(|weight| !weight.is_finite()) =>
+            {
+                Some(format!("has weights for {} passes, or some that are no numbers, not {wanted}", weights.len()))
+            }
+            ExitRule::Confidence { threshold }
+            | ExitRule::Agreement { threshold }
+            | ExitRule::Learned { threshold, .. } => (!(*threshold > 0.0 && *threshold <= 1.0))
+                .then(|| format!("has the threshold `{threshold}`, which must be above 0 and at most 1")),
+        }
+    }
+
+    /// Whether a text leaves after pass `depth`, counted from 1, whose logits these are. Every pass has to be asked about
+    /// in order; a text never leaves on logits that are not numbers, and after the last pass this is not asked.
+    pub fn leaves(&self, trail: &mut Trail, depth: usize, logits: &[f32]) -> bool {
+        let Some(temperature) = depth.checked_sub(1).and_then(|index| self.temperatures.get(index)) else {
+            return false;
+        };
+        trail.observe(softmax(logits, *temperature));
+        self.rule.holds(trail, depth)
+    }
+}
+
+impl ExitRule {
+    /// As the manifest names it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Confidence { .. } => "confidence",
+            Self::Patience { .. } => "patience",
+            Self::Agreement { .. } => "agreement",
+            Self::Learned { .. } => "learned",
+        }
+    }
+
+    /// Whether it lets a text go after pass `depth`, counted from 1.
+    pub fn holds(&self, trail: &Trail, depth: usize) -> bool {
+        match self {
+            Self::Confidence { threshold } => trail.confidence() >= *threshold,
+            Self::Patience { repeats } => trail.repeats >= *repeats,
+            Self::Agreement { threshold } => trail.repeats >= 1 && trail.confidence() >= *threshold,
+            Self::Learned { threshold, weights } => {
+                weights.get(depth - 1).is_some_and(|weights| sureness(weights, &trail.features()) >= *threshold)
+            }
+        }
+    }
+}
+
+impl Trail {
+    /// Takes in the probabilities after one more pass.
+    pub fn observe(&mut self, probabilities: Vec<f32>) {
+        let same = self.label().is_some() && argmax(&probabilities) == self.label();
+        self.repeats = if same { self.repeats + 1 } else { 0 };
+        self.before = std::mem::replace(&mut self.probabilities, probabilities);
+    }
+
+    /// The probability of the label; not a number where the logits were none, which is below every threshold.
+    fn confidence(&self) -> f32 {
+        self.label().map_or(f32::NAN, |label| self.probabilities[label])
+    }
+
+    fn label(&self) -> Option<usize> {
+        argmax(&self.probabilities).filter(|_| self.probabilities.iter().all(|probability| probability.is_finite()))
+    }
+
+    /// One, the label's log odds, whether it is the label of the pass before, and how far the distribution moved since
+    /// then (total variation; 1 after the first pass).
+    pub fn features(&self) -> [f32; FEATURES] {
+        let confidence = self.confidence().clamp(1e-6, 1.0 - 1e-6);
+        let moved: f32 = self.probabilities.iter().zip(&self.before).map(|(now, before)| (now - before).abs()).sum();
+        let moved = if self.before.is_empty() { 1.0 } else { moved / 2.0 };
+        [1.0, (confidence / (1.0 - confidence)).ln(), f32::from(u8::from(self.repeats >= 1)), moved]
+    }
+}
+
+/// The probability a logistic regression gives.
+pub fn sureness(weights: &[f32; FEATURES], features: &[f32; FEATURES]) -> f32 {
+    let score: f32 = weights.iter().zip(features).map(|(weight, feature)| weight * feature).sum();
+    1.0 / (1.0 + (-score).exp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The pass after which a text with these logits leaves; the last one where no rule lets it go earlier.
+    fn depth(rule: ExitRule, logits: &[[f32; 2]]) -> usize {
+        let exit = EarlyExit { rule, temperatures: vec![1.0; logits.len() - 1] };
+        let mut trail = Trail::default();
+        (1..logits.len()).find(|depth| exit.leaves(&mut trail, *depth, &logits[depth - 1])).unwrap_or(logits.len())
+    }
+
+    const UNSURE: [f32; 2] = [0.0, 0.1];
+    const SURE: [f32; 2] = [0.0, 4.0];
+    const OTHER: [f32; 2] = [4.0, 0.0];
+
+    #[test]
+    fn confidence_lets_go_what_is_sure() {
+        let rule = ExitRule::Confidence { threshold: 0.9 };
+        assert_eq!(depth(rule.clone(), &[UNSURE, SURE, OTHER, SURE]), 2);
+        assert_eq!(depth(rule, &[UNSURE; 4]), 4);
+    }
+
+    #[test]
+    fn patience_counts_equal_labels_in_a_row() {
+        let rule = ExitRule::Patience { repeats: 2 };
+        assert_eq!(depth(rule.clone(), &[UNSURE, OTHER, UNSURE, SURE, UNSURE, OTHER]), 5);
+        assert_eq!(depth(rule, &[UNSURE, OTHER, UNSURE, OTHER]), 4);
+    }
+
+    #[test]
+    fn agreement_wants_the_label_of_the_pass_before_as_well() {
+        let rule = ExitRule::Agreement { threshold: 0.9 };
+        assert_eq!(depth(rule.clone(), &[SURE, OTHER, OTHER, SURE]), 3);
+        assert_eq!(depth(rule, &[SURE, UNSURE, SURE, SURE, OTHER]), 3);
+    }
+
+    #[test]
+    fn a_learned_exit_has_weights_of_its_own_for_every_pass() {
+        // Never after the first pass; after the second where the label's odds are above e.
+        let weights = vec![[-100.0, 0.0, 0.0, 0.0], [-1.0, 1.0, 0.0, 0.0]];
+        let rule = ExitRule::Learned { threshold: 0.5, weights };
+        assert_eq!(depth(rule.clone(), &[SURE, SURE, SURE]), 2);
+        assert_eq!(depth(rule, &[SURE, UNSURE, SURE]), 3);
+    }
+
+    #[test]
+    fn what_does_not_fit_the_network_is_told() {
+        let exit = |rule, temperatures: &[f32]| EarlyExit { rule, temperatures: temperatures.to_vec() };
+        let sure = ExitRule::Confidence { threshold: 0.9 };
+        assert_eq!(exit(sure.clone(), &[1.0, 1.2]).problem(3), None);
+        let problems = [
+            (exit(sure.clone(), &[1.0]), "1 temperatures"),
+            (exit(sure, &[1.0, -1.0]), "temperature `-1`"),
+            (exit(ExitRule::Confidence { threshold: f32::NAN }, &[1.0, 1.0]), "threshold `NaN`"),
+            (exit(ExitRule::Agreement { threshold: 1.5 }, &[1.0, 1.0]), "threshold `1.5`"),
+            (exit(ExitRule::Patience { repeats: 0 }, &[1.0, 1.0]), "`repeats` 0"),
+            (exit(ExitRule::Learned { threshold: 0.5, weights: vec![[1.0; FEATURES]] }, &[1.0, 1.0]), "weights for 1"),
+        ];
+        for (exit, wanted) in problems {
+            let problem = exit.problem(3).unwrap();
+            assert!(problem.contains(wanted), "{problem}");
+        }
+    }
+
+    #[test]
+    fn the_temperature_is_that_of_the_pass() {
+        let exit = EarlyExit { rule: ExitRule::Confidence { threshold: 0.9 }, temperatures: vec![10.0, 1.0] };
+        let mut trail = Trail::default();
+        assert!(!exit.leaves(&mut trail, 1, &SURE));
+        assert!(exit.leaves(&mut trail, 2, &SURE));
+    }
+
+    #[test]
+    fn nothing_leaves_on_logits_that_are_not_numbers() {
+        let rules = [
+            ExitRule::Confidence { threshold: 0.0 },
+            ExitRule::Patience { repeats: 1 },
+            ExitRule::Agreement { threshold: 0.0 },
+        ];
+        for rule in rules {
+            assert_eq!(depth(rule, &[[f32::NAN, 1.0]; 4]), 4);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Windows that leave before the last pass, and others that take their place: each is answered as if alone.
+
+use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, sync::mpsc};
+
+use albertine::{
+    domain::early_exit::{EarlyExit, ExitRule, Trail},
+    engine::{
+        Engine, EngineConfig, Job, Priority,
+        job::JobInput,
+        session::{Batch, ModelSession},
+    },
+    model::folder::{Model, WindowLogits},
+    text::tokenize::{TokenWindow, Tokens},
+};
+
+use super::{ROUNDING_TOLERANCE, distance, goldens, model_folder, runtime};
+use crate::support::DEADLINE;
+
+/// So low that most texts leave early, and not all of them after the same pass.
+const RULE: ExitRule = ExitRule::Confidence { threshold: 0.7 };
+
+fn early_exit(passes: usize) -> EarlyExit {
+    EarlyExit { rule: RULE, temperatures: vec![1.3; passes - 1] }
+}
+
+fn model() -> Model {
+    let mut model = Model::open(&model_folder()).unwrap();
+    model.early_exit = Some(Arc::new(early_exit(model.passes)));
+    model
+}
+
+/// What the rule makes of the logits after every pass. None where a confidence is so near the threshold that rounding may
+/// decide.
+fn expected(passes: &[Vec<f32>]) -> Option<WindowLogits> {
+    let exit = early_exit(passes.len());
+    let margin = |threshold| EarlyExit { rule: ExitRule::Confidence { threshold }, ..exit.clone() };
+    let depth = |exit: &EarlyExit| {
+        let mut trail = Trail::default();
+        (1..passes.len()).find(|depth| exit.leaves(&mut trail, *depth, &passes[depth - 1])).unwrap_or(passes.len())
+    };
+    let found = depth(&exit);
+    let is_clear = depth(&margin(0.68)) == found && depth(&margin(0.72)) == found;
+    is_clear.then(|| WindowLogits { logits: passes[found - 1].clone(), depth: found })
+}
+
+fn check(found: &WindowLogits, wanted: &WindowLogits, what: &str) {
+    assert_eq!(found.depth, wanted.depth, "{what} left after another pass");
+    let moved = distance(&found.logits, &wanted.logits);
+    assert!(moved <= ROUNDING_TOLERANCE, "{what} was given logits that are {moved} off");
+}
+
+#[test]
+fn the_logits_after_the_last_pass_are_those_of_full_depth() {
+    let mut session = ModelSession::open(runtime(), &model()).unwrap();
+    for golden in goldens().iter().take(10) {
+        let every = session.infer_every_depth(Tokens::single(&golden.input_ids)).unwrap();
+        let full = session.infer(&[Tokens::single(&golden.input_ids)]).unwrap();
+        assert_eq!(every.len(), 6);
+        assert_eq!(every.last(), full.first());
+        assert!(distance(&every[0], &every[5]) > 0.0, "a pass changes something");
+    }
+}
+
+#[test]
+fn windows_that_enter_at_any_step_are_answered_as_if_alone() {
+    let (goldens, model) = (goldens(), model());
+    let mut session = ModelSession::open(runtime(), &model).unwrap();
+    let every: Vec<_> =
+        goldens.iter().map(|golden| session.infer_every_depth(Tokens::single(&golden.input_ids)).unwrap()).collect();
+    let mut batch = Batch::new();
+    let mut answered = BTreeMap::new();
+    let mut waiting = goldens.iter().enumerate();
+    let mut depths_together = 0;
+    loop {
+        // Three come before every pass, whatever their lengths, so that rows of all depths lie beside each other.
+        let entering: Vec<Numbered<'_>> = waiting
+            .by_ref()
+            .take(3)
+            .map(|(index, golden)| Numbered(index, Tokens::single(&golden.input_ids)))
+            .collect();
+        if entering.is_empty() && batch.is_empty() {
+            break;
+        }
+        if !entering.is_empty() {
+            session.enter(&mut batch, entering).map_err(|(_, error)| error).unwrap();
+        }
+        depths_together = depths_together.max(batch.len());
+        for (Numbered(index, _), logits) in session.step(&mut batch).unwrap() {
+            assert!(answered.insert(index, logits).is_none(), "text {index} was answered twice");
+        }
+    }
+    assert!(depths_together > 4, "at most {depths_together} rows were together");
+    assert_eq!(answered.len(), goldens.len());
+    let mut depths = BTreeMap::new();
+    for (index, found) in &answered {
+        *depths.entry(found.depth).or_insert(0) += 1;
+        if let Some(wanted) = expected(&every[*index]) {
+            check(found, &wanted, &format!("text {index}"));
+        }
+    }
+    assert!(depths.len() >= 3, "texts leave after different passes: {depths:?}");
+}
+
+struct Numbered<'a>(usize, Tokens<'a>);
+
+impl albertine::engine::session::Tokenized for Numbered<'_> {
+    fn tokens(&self) -> Tokens<'_> {
+        self.1
+    }
+}
+
+#[test]
+fn the_engine_answers_every_window_as_the_rule_says() {
+    let (goldens, model) = (goldens(), model());
+    let mut session = ModelSession::open(runtime(), &model).unwrap();
+    let config = EngineConfig {
+        sessions: NonZeroUsize::new(2).unwrap(),
+        group_tokens_max: 256,
+        queue_tokens_max: 2000,
+        backfill_queue_tokens_max: 2000,
+    };
+    let engine = Engine::start(runtime(), &[Arc::new(model)], config).unwrap();
+    let (sender, answers) = mpsc::channel();
+    for round in 0..4 {
+        for (index, golden) in goldens.iter().enumerate() {
+            let ids = golden.input_ids.clone();
+            let window = TokenWindow { second_from: ids.len(), fresh: ids.len(), ids };
+            let sender = sender.clone();
+            // A backfill's windows are put aside for live ones between two passes.
+            let priority = if (round + index) % 3 == 0 { Priority::Backfill } else { Priority::Live };
+            let done = Box::new(move |result| sender.send((index, result)).unwrap());
+            let inputs = vec![JobInput { model: 0, windows: vec![window] }];
+            engine.submit(Job { priority, flow: round as u64, inputs, done });
+        }
+    }
+    drop(sender);
+    let mut clear = 0;
+    for _ in 0..4 * goldens.len() {
+        let (index, result): (usize, albertine::engine::JobResult) = answers.recv_timeout(DEADLINE).unwrap();
+        let found = result.unwrap().remove(0).remove(0).1;
+        let every = session.infer_every_depth(Tokens::single(&goldens[index].input_ids)).unwrap();
+        if let Some(wanted) = expected(&every) {
+            check(&found, &wanted, &format!("text {index}"));
+            clear += 1;
+        }
+    }
+    assert!(clear > 2 * goldens.len(), "only {clear} answers could be compared");
+}
+
+#[test]
+fn a_label_carries_its_depth_and_the_temperature_of_its_pass() {
+    let mut model = model();
+    model.early_exit = Some(Arc::new(EarlyExit { rule: RULE, temperatures: vec![10.0; model.passes - 1] }));
+    let window = |depth| (1, WindowLogits { logits: vec![0.0, 0.0, 3.0], depth });
+    let (early, late) = (model.label(&[window(2)]).unwrap(), model.label(&[window(6)]).unwrap());
+    assert_eq!((early.depth, late.depth), (2, 6));
+    assert!(early.confidence < 0.5 && late.confidence > 0.7, "{} and {}", early.confidence, late.confidence);
+    assert_eq!(model.label(&[window(2), window(4)]).unwrap().depth, 4);
+    assert_eq!(model.at_full_depth().early_exit, None);
+}
