@@ -49,7 +49,7 @@ build: ## the program, as demo and tests use it
 	@config/local/prerequisites
 	@cargo build --locked
 
-lint: ## format, clippy, dependencies, documentation, the style of models/
+lint: ## format, clippy, dependencies, documentation, the style of the Python
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	config/local/deny
