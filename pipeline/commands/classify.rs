@@ -24,7 +24,7 @@ Examples:
   echo 'A wonderful kettle.' | albertine classify --model albert-sentiment
   albertine classify --model entailment claims.jsonl --text-field premise --text-pair-field hypothesis
 
-Each record comes out as one JSON line with its fields and `label`, `confidence`, `probabilities`, in the
+Each record comes out as one JSON line with its fields and `label`, `confidence`, `probabilities`, `depth`, in the
 order of the input. A record that cannot be labelled is reported with its line, and the exit code is 1.")]
 pub struct ClassifyArgs {
     /// The model, by its name in the configuration
@@ -131,6 +131,7 @@ fn row(mut fields: Map<String, Value>, label: &Label) -> Map<String, Value> {
     fields.insert("label".into(), json!(&*label.label));
     fields.insert("confidence".into(), rounded(label.confidence));
     fields.insert("probabilities".into(), Value::Object(probabilities));
+    fields.insert("depth".into(), label.depth.into());
     fields
 }
 

@@ -38,6 +38,39 @@ pub struct TextFields<'a> {
     pub text_pair: Option<&'a str>,
 }
 
+impl TextFields<'_> {
+    /// The texts of a record.
+    ///
+    /// # Errors
+    /// A [`Rejection`] where one is missing, or is no text.
+    pub fn texts<'r>(&self, record: &'r FileRecord) -> Result<Texts<'r>, Rejection> {
+        let text = text_of(record, self.text, "--text-field", ("text_missing", "text_empty"))?;
+        let pair = self
+            .text_pair
+            .map(|field| text_of(record, field, "--text-pair-field", ("text_pair_missing", "text_pair_empty")));
+        Ok(Texts { text, pair: pair.transpose()? })
+    }
+
+    /// A model of pairs needs the field of the second text, and no other one takes it.
+    ///
+    /// # Errors
+    /// What is missing, or too much.
+    pub fn check(&self, models: &[(ModelIndex, Arc<Model>)]) -> Result<(), UsageError> {
+        let pair = models.iter().find(|(_, model)| model.tokenizer.reads_pairs());
+        match (pair, self.text_pair) {
+            (Some((_, model)), None) => Err(UsageError(format!(
+                "model `{}` reads pairs of texts: name the second text's field with `--text-pair-field`",
+                model.name
+            ))),
+            (None, Some(_)) => {
+                let names: Vec<&str> = models.iter().map(|(_, model)| &*model.name).collect();
+                Err(UsageError(format!("`--text-pair-field`: model `{}` reads single texts", names.join("`, `"))))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A record and what became of it: a label of each model, in their order.
 pub struct Labelled {
     pub record: FileRecord,
@@ -66,7 +99,7 @@ impl<'a> Labeller<'a> {
     pub fn new(host: &'a ModelHost, fields: TextFields<'a>) -> Result<Self, UsageError> {
         let mut models: Vec<_> = host.models.values().cloned().collect();
         models.sort_by_key(|(index, _)| *index);
-        check_pair(&models, fields)?;
+        fields.check(&models)?;
         Ok(Self {
             host,
             models,
@@ -132,11 +165,7 @@ impl<'a> Labeller<'a> {
     }
 
     fn prepare(&self, record: &FileRecord) -> Result<Vec<JobInput>, Rejection> {
-        let TextFields { text, text_pair } = self.fields;
-        let text = text_of(record, text, "--text-field", ("text_missing", "text_empty"))?;
-        let pair = text_pair
-            .map(|field| text_of(record, field, "--text-pair-field", ("text_pair_missing", "text_pair_empty")));
-        let texts = Texts { text, pair: pair.transpose()? };
+        let texts = self.fields.texts(record)?;
         intake::tokenize(texts, file::RECORD_BYTES_MAX, &self.models)
     }
 
@@ -146,22 +175,6 @@ impl<'a> Labeller<'a> {
             self.tracker.finish(ticket, Labelled { record, result })?;
         }
         Ok(())
-    }
-}
-
-/// A model of pairs needs the field of the second text, and no other one takes it.
-fn check_pair(models: &[(ModelIndex, Arc<Model>)], fields: TextFields<'_>) -> Result<(), UsageError> {
-    let pair = models.iter().find(|(_, model)| model.tokenizer.reads_pairs());
-    match (pair, fields.text_pair) {
-        (Some((_, model)), None) => Err(UsageError(format!(
-            "model `{}` reads pairs of texts: name the second text's field with `--text-pair-field`",
-            model.name
-        ))),
-        (None, Some(_)) => {
-            let names: Vec<&str> = models.iter().map(|(_, model)| &*model.name).collect();
-            Err(UsageError(format!("`--text-pair-field`: model `{}` reads single texts", names.join("`, `"))))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -115,7 +115,7 @@ fn proposed(config: &Config, topic: &str, records: &[TopicRecord], schemas: &dyn
         format,
     )];
     let table = table_name(topic);
-    let configured = config.models.iter().next().map(|(name, path)| (name.clone(), path.display().to_string()));
+    let configured = config.models.iter().next().map(|(name, model)| (name.clone(), model.path.display().to_string()));
     let (model, path) = configured.unwrap_or_else(|| (BUNDLED_MODEL.0.into(), BUNDLED_MODEL.1.into()));
     parts.push(format!("[models.{}]\npath = {}\n", table_name(&model), quoted(&path)));
     parts.push(format!(

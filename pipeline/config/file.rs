@@ -209,6 +209,12 @@ impl Default for Shutdown {
 #[serde(deny_unknown_fields)]
 pub struct ModelEntry {
     pub path: PathBuf,
+    #[serde(default = "early_exit")]
+    pub early_exit: bool,
+}
+
+fn early_exit() -> bool {
+    true
 }
 
 #[derive(Debug, Deserialize)]

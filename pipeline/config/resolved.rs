@@ -38,8 +38,8 @@ pub struct Config {
     pub backfill: BackfillConfig,
     pub metrics_listen: Option<SocketAddr>,
     pub shutdown_deadline: Duration,
-    /// Model folders by the name that streams use.
-    pub models: BTreeMap<String, PathBuf>,
+    /// By the name that streams use.
+    pub models: BTreeMap<String, ModelConfig>,
     pub streams: BTreeMap<String, StreamConfig>,
 }
 
@@ -55,6 +55,14 @@ impl Config {
         });
         if problems.0.is_empty() { Ok(self) } else { Err(ConfigError::Values { problems: problems.0 }) }
     }
+}
+
+#[derive(Debug, Clone)]
+pub struct ModelConfig {
+    /// Its folder.
+    pub path: PathBuf,
+    /// Whether texts leave as its manifest says, or go through all passes.
+    pub early_exit: bool,
 }
 
 #[derive(Debug)]
@@ -189,7 +197,11 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
     let backfill = resolve_backfill(&file.backfill, &mut problems);
     let engine = resolve_engine(&file.engine, &mut problems);
 
-    let models: BTreeMap<String, PathBuf> = file.models.into_iter().map(|(name, model)| (name, model.path)).collect();
+    let models: BTreeMap<String, ModelConfig> = file
+        .models
+        .into_iter()
+        .map(|(name, model)| (name, ModelConfig { path: model.path, early_exit: model.early_exit }))
+        .collect();
     for name in models.keys() {
         check_name(name, "models", &mut problems);
     }
@@ -350,7 +362,7 @@ fn is_topic(topic: &str) -> bool {
 fn resolve_stream(
     name: &str,
     stream: Stream,
-    models: &BTreeMap<String, PathBuf>,
+    models: &BTreeMap<String, ModelConfig>,
     problems: &mut Problems,
 ) -> Option<StreamConfig> {
     let key = |field: &str| format!("streams.{name}.{field}");

@@ -9,6 +9,7 @@ pub mod decision;
 pub mod document;
 pub mod early_exit;
 pub mod evaluation;
+pub mod exit_calibration;
 pub mod label;
 pub mod live;
 pub mod publication;

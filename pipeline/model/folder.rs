@@ -35,8 +35,8 @@ pub struct Model {
     pub passes: usize,
     /// When a text leaves before the last pass; `None` where every text goes all the way.
     pub early_exit: Option<Arc<EarlyExit>>,
-    /// Of the last pass.
-    temperature: f32,
+    /// Divides the logits of the last pass.
+    pub temperature: f32,
 }
 
 /// What the network said of one window.

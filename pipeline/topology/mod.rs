@@ -97,11 +97,12 @@ pub struct UnknownModel {
 /// # Errors
 /// Where there is none of this name, or its folder is broken.
 pub fn open_model(config: &Config, name: &str) -> anyhow::Result<Model> {
-    let path = config.models.get(name).ok_or_else(|| {
+    let entry = config.models.get(name).ok_or_else(|| {
         let known: Vec<&str> = config.models.keys().map(String::as_str).collect();
         UnknownModel { name: name.to_owned(), known: known.join(", ") }
     })?;
-    Ok(Model::open(path)?.named(name))
+    let model = Model::open(&entry.path)?.named(name);
+    Ok(if entry.early_exit { model } else { model.at_full_depth() })
 }
 
 /// Loads ONNX Runtime from where the configuration says.

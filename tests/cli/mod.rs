@@ -1,6 +1,7 @@
 //! The program as its users meet it: a process with arguments, an environment, and what it writes.
 
 mod bench;
+mod calibrate;
 mod check;
 mod classify;
 mod database;

@@ -3,24 +3,24 @@
 use std::{cmp::Ordering, collections::VecDeque, io::Write, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     evaluation_text, report,
-    truth::{Truth, word},
+    rows::{RowArgs, Rows},
+    truth::Truth,
 };
 use crate::{
     commands::{
         GlobalOptions, UsageError,
         destination::Destination,
-        labeller::{Labelled, Labeller, TextFields},
+        labeller::{Labelled, Labeller},
         output::print_json,
-        progress::FileProgress,
         terminal::excerpt,
     },
     domain::evaluation::{Comparison, Evaluation, Judged, compare, evaluate},
     model::folder::Model,
-    source::file::{self, FileError, FileFormat, FileRecord, Place},
+    source::file::{FileRecord, Place},
     topology::ModelHost,
 };
 
@@ -41,35 +41,14 @@ Exits with 1 where a row could not be used; figures are of the others.")]
 pub struct EvaluateArgs {
     /// The model, by its name in the configuration or by its folder
     model: String,
-    /// The file; `-` for the standard input
-    file: PathBuf,
+    #[command(flatten)]
+    rows: RowArgs,
     /// A second model, to be compared on the same texts
     #[arg(long, env = "ALBERTINE_EVALUATE_AGAINST", value_name = "MODEL")]
     against: Option<String>,
-    /// How the records are written [default: by the file's name or content]
-    #[arg(long, env = "ALBERTINE_EVALUATE_FORMAT", value_enum)]
-    format: Option<FileFormat>,
-    /// The field that holds the text
-    #[arg(long, env = "ALBERTINE_EVALUATE_TEXT_FIELD", default_value = "text", value_name = "FIELD")]
-    text_field: String,
-    /// The field that holds the second text, for models that read pairs
-    #[arg(long, env = "ALBERTINE_EVALUATE_TEXT_PAIR_FIELD", value_name = "FIELD")]
-    text_pair_field: Option<String>,
-    /// The field that holds the true label
-    #[arg(long, env = "ALBERTINE_EVALUATE_LABEL_FIELD", default_value = "label", value_name = "FIELD")]
-    label_field: String,
-    /// What a value of the true label is called by the model; `VALUE=` leaves such rows out
-    #[arg(long, value_name = "VALUE=LABEL", value_parser = parse_equation)]
-    map: Vec<(String, String)>,
     /// Decide among these labels only, as for a set that has no others
     #[arg(long, value_delimiter = ',', value_name = "LABEL,…")]
     among: Vec<String>,
-    /// Only rows whose field has this value
-    #[arg(long = "where", value_name = "FIELD=VALUE", value_parser = parse_equation)]
-    conditions: Vec<(String, String)>,
-    /// Only so many rows, from the first on
-    #[arg(long, value_name = "ROWS")]
-    limit: Option<u64>,
     /// Write a page with charts and the surest mistakes, texts included
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
@@ -78,32 +57,16 @@ pub struct EvaluateArgs {
     json: bool,
 }
 
-/// What stands left and right of the first `=`. Of which form it has to be, clap says.
-fn parse_equation(text: &str) -> Result<(String, String), &'static str> {
-    let (left, right) = text.split_once('=').ok_or("there is no `=` in it")?;
-    Ok((left.to_owned(), right.to_owned()))
-}
-
 pub fn run(global: &GlobalOptions, args: &EvaluateArgs) -> anyhow::Result<()> {
     let config = global.load_config_or_defaults()?;
     let names = [Some(&args.model), args.against.as_ref()];
     let models: Vec<Arc<Model>> =
         names.into_iter().flatten().map(|name| super::open(&config, name).map(Arc::new)).collect::<Result<_, _>>()?;
     check_comparable(&models)?;
-    let truth = Truth::new(&models[0], &args.label_field, &args.among, &args.map)?;
+    let truth = Truth::new(&models[0], &args.rows.label_field, &args.among, &args.rows.map)?;
     let page = args.report.as_deref().map(|path| Destination::open(Some(path))).transpose()?;
     let host = ModelHost::serve(&config, &models)?;
-    let mut rows = Rows {
-        truth,
-        args,
-        in_work: VecDeque::new(),
-        judged: vec![Vec::new(); models.len()],
-        mistakes: Vec::new(),
-        left_out: 0,
-        bad: 0,
-    };
-    let name = read(&host, &mut rows)?;
-    let result = rows.measured(name, &models)?;
+    let result = measure(&host, &models, &truth, &args.rows)?;
     if let Some(mut page) = page {
         page.writer().write_all(report::page(&result)?.as_bytes())?;
         page.finish()?;
@@ -167,77 +130,47 @@ pub struct Mistake {
     pub text: String,
 }
 
-struct Rows<'a> {
-    truth: Truth<'a>,
-    args: &'a EvaluateArgs,
+/// What is known of the rows so far.
+struct Judgement<'a> {
+    truth: &'a Truth<'a>,
+    text_field: &'a str,
     /// The classes that records which are being labelled truly are, in their order.
     in_work: VecDeque<usize>,
     /// By model; all of the same documents.
     judged: Vec<Vec<Judged>>,
     mistakes: Vec<Mistake>,
-    left_out: u64,
-    bad: u64,
 }
 
-/// Sends the file's rows through the models. The file's name.
-fn read(host: &ModelHost, rows: &mut Rows<'_>) -> anyhow::Result<String> {
-    let args = rows.args;
-    let fields = TextFields { text: &args.text_field, text_pair: args.text_pair_field.as_deref() };
-    let mut labeller = Labeller::new(host, fields)?;
-    let mut input = file::open(Some(&args.file))?;
-    let name = input.name.clone();
-    let format = input.format(args.format)?;
-    let mut progress = FileProgress::new(&input);
-    let limit = args.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let chosen =
-        input.records(format)?.filter(|record| record.as_ref().map_or(true, |record| rows_fit(args, &record.fields)));
-    for record in chosen.take(limit) {
-        match record {
-            Ok(record) => {
-                if let Some(record) = rows.of_interest(&name, record, &progress) {
-                    let ready = labeller.submit(record)?;
-                    rows.take(&name, ready, &mut progress)?;
-                }
-            }
-            Err(error) if error.is_one_record() => rows.report(&error, &progress),
-            Err(error) => return Err(error.into()),
-        }
+/// Sends the file's rows through the models.
+fn measure(host: &ModelHost, models: &[Arc<Model>], truth: &Truth<'_>, args: &RowArgs) -> anyhow::Result<Measured> {
+    let mut labeller = Labeller::new(host, args.text_fields())?;
+    let mut rows = Rows::open(args, truth)?;
+    let mut judgement = Judgement {
+        truth,
+        text_field: args.text_fields().text,
+        in_work: VecDeque::new(),
+        judged: vec![Vec::new(); models.len()],
+        mistakes: Vec::new(),
+    };
+    while let Some((record, truth)) = rows.next()? {
+        judgement.in_work.push_back(truth);
+        judgement.take(labeller.submit(record)?, &mut rows)?;
     }
     while let Some(ready) = labeller.wait()? {
-        rows.take(&name, ready, &mut progress)?;
+        judgement.take(ready, &mut rows)?;
     }
-    Ok(name)
+    judgement.measured(rows, models)
 }
 
-fn rows_fit(args: &EvaluateArgs, fields: &Map<String, Value>) -> bool {
-    args.conditions.iter().all(|(field, wanted)| fields.get(field).is_some_and(|value| word(value) == *wanted))
-}
-
-impl Rows<'_> {
-    /// The record, where its true label is one that is decided about.
-    fn of_interest(&mut self, name: &str, record: FileRecord, progress: &FileProgress) -> Option<FileRecord> {
-        match self.truth.of(&record.fields) {
-            Ok(Some(truth)) => {
-                self.in_work.push_back(truth);
-                return Some(record);
-            }
-            Ok(None) => self.left_out += 1,
-            Err(problem) => {
-                self.report(&FileError::Record { name: name.to_owned(), place: record.place, problem }, progress);
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, name: &str, ready: Vec<Labelled>, progress: &mut FileProgress) -> anyhow::Result<()> {
-        progress.add(ready.len());
+impl Judgement<'_> {
+    fn take(&mut self, ready: Vec<Labelled>, rows: &mut Rows<'_>) -> anyhow::Result<()> {
+        rows.done(ready.len());
         let truths: Vec<usize> = self.in_work.drain(..ready.len()).collect();
         for (Labelled { record, result }, truth) in ready.into_iter().zip(truths) {
             let labels = match result {
                 Ok(labels) => labels,
                 Err(rejection) => {
-                    let problem = rejection.message;
-                    self.report(&FileError::Record { name: name.to_owned(), place: record.place, problem }, progress);
+                    rows.reject(record.place, rejection.message);
                     continue;
                 }
             };
@@ -256,20 +189,16 @@ impl Rows<'_> {
         if judged.is_right() || self.mistakes.len() == MISTAKES_MAX && !self.mistakes.last().is_some_and(is_surer) {
             return;
         }
-        let text = record.fields.get(&self.args.text_field).and_then(Value::as_str).unwrap_or_default();
+        let text = record.fields.get(self.text_field).and_then(Value::as_str).unwrap_or_default();
         let by_confidence = |other: &Mistake| other.judged.confidence.total_cmp(&judged.confidence);
         let at = self.mistakes.partition_point(|other| by_confidence(other) != Ordering::Less);
         self.mistakes.insert(at, Mistake { place: record.place, judged, text: excerpt(text) });
         self.mistakes.truncate(MISTAKES_MAX);
     }
 
-    fn report(&mut self, error: &FileError, progress: &FileProgress) {
-        self.bad += 1;
-        progress.say(error);
-    }
-
-    fn measured(self, name: String, models: &[Arc<Model>]) -> anyhow::Result<Measured> {
-        let Self { truth, judged, mistakes, left_out, bad, .. } = self;
+    fn measured(self, rows: Rows<'_>, models: &[Arc<Model>]) -> anyhow::Result<Measured> {
+        let Self { truth, judged, mistakes, .. } = self;
+        let Rows { name, left_out, bad, .. } = rows;
         let comparison = match &judged[..] {
             [first, second] => compare(second, first),
             _ => None,

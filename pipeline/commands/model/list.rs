@@ -35,8 +35,11 @@ struct Listed<'a> {
 
 pub fn run(global: &GlobalOptions, args: &ListArgs) -> anyhow::Result<()> {
     let config = global.load_config()?;
-    let listed: Vec<Listed<'_>> =
-        config.models.iter().map(|(name, path)| Listed { name, path, folder: open(path) }).collect();
+    let listed: Vec<Listed<'_>> = config
+        .models
+        .iter()
+        .map(|(name, model)| Listed { name, path: &model.path, folder: open(&model.path) })
+        .collect();
     if args.json {
         print_json(&Value::Array(listed.iter().map(as_json).collect()))?;
     } else {

@@ -1,10 +1,12 @@
 //! `albertine model`: which models are configured, whether each is what it says, how good and how fast it is.
 
 mod bench;
+mod calibrate;
 mod evaluate;
 mod evaluation_text;
 mod list;
 mod report;
+mod rows;
 mod truth;
 mod verify;
 
@@ -23,6 +25,7 @@ Examples:
   albertine model list
   albertine model verify ./my-model
   albertine model evaluate my-model reviews.jsonl --against albert-sentiment --report report.html
+  albertine model calibrate my-model reviews.jsonl --write
   albertine model bench albert-sentiment
 
 A model is named as in the configuration, or by its folder.")]
@@ -39,6 +42,8 @@ enum ModelCommand {
     Verify(verify::VerifyArgs),
     /// Measure how good labels are, on texts whose true labels are known
     Evaluate(Box<evaluate::EvaluateArgs>),
+    /// Choose when texts may leave before the last pass, by what that loses and saves
+    Calibrate(calibrate::CalibrateArgs),
     /// Measure how fast a model is here, by length, and where the time goes
     Bench(bench::BenchArgs),
 }
@@ -48,14 +53,15 @@ pub fn run(global: &GlobalOptions, args: &ModelArgs) -> anyhow::Result<()> {
         ModelCommand::List(args) => list::run(global, args),
         ModelCommand::Verify(args) => verify::run(global, args),
         ModelCommand::Evaluate(args) => evaluate::run(global, args),
+        ModelCommand::Calibrate(args) => calibrate::run(global, args),
         ModelCommand::Bench(args) => bench::run(global, args),
     }
 }
 
 /// A configured model's folder, or the folder itself.
 fn folder(config: &Config, model: &str) -> Result<PathBuf, UsageError> {
-    if let Some(path) = config.models.get(model) {
-        return Ok(path.clone());
+    if let Some(configured) = config.models.get(model) {
+        return Ok(configured.path.clone());
     }
     let path = Path::new(model);
     if path.is_dir() {

@@ -1,0 +1,200 @@
+//! `albertine model calibrate`: when texts may leave before the last pass, measured on texts whose true labels are known.
+
+use std::{collections::BTreeMap, io::Write, path::Path, sync::Arc};
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use toml_edit::DocumentMut;
+
+use super::{
+    rows::{RowArgs, Rows},
+    truth::Truth,
+};
+use crate::{
+    commands::{
+        GlobalOptions,
+        destination::Destination,
+        output::{Shown, number, print_json, table},
+    },
+    domain::{
+        early_exit::EarlyExit,
+        exit_calibration::{Figures, Sample, SampleWindow, Terms, Trial, best, calibrate},
+    },
+    engine::session::{ModelSession, OnnxRuntime},
+    model::{
+        files::MANIFEST_FILE,
+        folder::{GraphBytes, Model},
+    },
+    source::file,
+    stream::intake,
+    topology,
+};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  albertine model calibrate albert-sentiment reviews.jsonl
+  albertine model calibrate albert-sentiment reviews.csv --label-field stars --map 1=negative --map 5=positive
+  albertine model calibrate models/my-model reviews.jsonl --loss 0.1 --write
+
+Every text goes through all passes, and each rule is judged on texts that its settings did not see. The rule that
+computes least, of those that lose no accuracy beyond what is allowed, is written into the model's model.toml with
+`--write`. A few thousand texts like those to come are needed to tell such small losses.")]
+pub struct CalibrateArgs {
+    /// The model, by its name in the configuration or by its folder
+    model: String,
+    #[command(flatten)]
+    rows: RowArgs,
+    /// By how many points the accuracy may fall: 0.2 are two texts in a thousand
+    #[arg(long, default_value = "0.2", value_name = "POINTS")]
+    loss: f64,
+    /// Write what was found into the model's folder
+    #[arg(long)]
+    write: bool,
+    /// Write JSON instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(global: &GlobalOptions, args: &CalibrateArgs) -> anyhow::Result<()> {
+    let config = global.load_config_or_defaults()?;
+    let model = Arc::new(super::open(&config, &args.model)?);
+    if let GraphBytes::Unrolled { .. } = model.graphs {
+        bail!("model `{}` is one graph: its texts cannot leave between passes", model.name);
+    }
+    let truth = Truth::new(&model, &args.rows.label_field, &[], &args.rows.map)?;
+    let mut rows = Rows::open(&args.rows, &truth)?;
+    let samples = read(&mut rows, &model, &topology::load_runtime(&config)?, &args.rows)?;
+    let terms = Terms { loss_max: args.loss / 100.0, temperature: model.temperature, passes: model.passes };
+    let trials = calibrate(&samples, &terms).with_context(|| {
+        format!("{} usable rows and {} passes are too few to choose an exit by", samples.len(), model.passes)
+    })?;
+    let chosen = best(&trials, &terms);
+    if args.json {
+        print_json(&as_json(&model, &trials, chosen, &terms))?;
+    } else {
+        std::io::stdout().lock().write_all(as_text((&model, &rows), &samples, &trials, chosen, &terms).as_bytes())?;
+    }
+    if args.write {
+        let exit = chosen.and_then(|trial| trial.exit.as_ref());
+        write(&super::folder(&config, &args.model)?.join(MANIFEST_FILE), exit)?;
+    }
+    if rows.bad > 0 {
+        bail!("{} rows could not be used; the figures are of the others", rows.bad);
+    }
+    Ok(())
+}
+
+/// What the network says of every row after every pass.
+fn read(rows: &mut Rows<'_>, model: &Arc<Model>, runtime: &OnnxRuntime, args: &RowArgs) -> anyhow::Result<Vec<Sample>> {
+    let mut session = ModelSession::open(runtime, model)?;
+    let (fields, models) = (args.text_fields(), [(0, Arc::clone(model))]);
+    fields.check(&models)?;
+    let mut samples = Vec::new();
+    while let Some((record, truth)) = rows.next()? {
+        let inputs = fields.texts(&record).and_then(|texts| intake::tokenize(texts, file::RECORD_BYTES_MAX, &models));
+        rows.done(1);
+        let windows = match inputs {
+            Ok(inputs) => inputs.into_iter().flat_map(|input| input.windows),
+            Err(rejection) => {
+                rows.reject(record.place, rejection.message);
+                continue;
+            }
+        };
+        let windows = windows.map(|window| {
+            let logits = session.infer_every_depth(window.tokens())?;
+            Ok(SampleWindow { weight: window.fresh, tokens: window.ids.len(), logits })
+        });
+        samples.push(Sample { windows: windows.collect::<anyhow::Result<_>>()?, truth });
+    }
+    Ok(samples)
+}
+
+fn as_text(
+    (model, rows): (&Model, &Rows<'_>),
+    samples: &[Sample],
+    trials: &[Trial],
+    chosen: Option<&Trial>,
+    terms: &Terms,
+) -> String {
+    let windows: usize = samples.iter().map(|sample| sample.windows.len()).sum();
+    let points = |share: f64| Shown::Number(format!("{:+.2}", 100.0 * share));
+    let trial_row = |trial: &Trial| {
+        let figures = &trial.figures;
+        let difference = &figures.comparison.difference;
+        let passes = trial.exit.as_ref().map(|_| format!("{:.2}", figures.mean_passes));
+        let verdict = match &trial.exit {
+            None => "every setting loses too much",
+            Some(_) if !trial.is_allowed(terms) => "loses too much",
+            Some(_) if chosen.is_some_and(|chosen| chosen.name == trial.name) => "best",
+            Some(_) => "",
+        };
+        vec![
+            trial.name.into(),
+            number(passes),
+            points(-figures.loss()),
+            Shown::Text(format!("{:+.2} to {:+.2}", 100.0 * difference.low, 100.0 * difference.high)),
+            Shown::Text(figures.depths.iter().map(u64::to_string).collect::<Vec<_>>().join(" ")),
+            verdict.into(),
+        ]
+    };
+    let heads = ["rule", "mean passes", "accuracy", "95% interval", "windows by pass", ""];
+    let end = match chosen.and_then(|trial| trial.exit.as_ref()) {
+        Some(exit) => toml::to_string(&BTreeMap::from([("early_exit", exit)])).unwrap_or_default(),
+        None => "No rule saves anything at that loss: every text goes all the way.\n".into(),
+    };
+    format!(
+        "{}: {} documents in {windows} windows, {} rows left out, {} rows that could not be used\nModel {} {}: {} passes, accuracy {:.4} at full depth; {} points may be lost\n{}\n{end}",
+        rows.name,
+        samples.len(),
+        rows.left_out,
+        rows.bad,
+        model.name,
+        model.version,
+        terms.passes,
+        trials.first().map_or(0.0, |trial| trial.figures.accuracy.0),
+        100.0 * terms.loss_max,
+        table(&heads, trials.iter().map(trial_row)),
+    )
+}
+
+fn as_json(model: &Model, trials: &[Trial], chosen: Option<&Trial>, terms: &Terms) -> Value {
+    let trial_value = |trial: &Trial| {
+        let Figures { comparison, accuracy, mean_passes, depths } = &trial.figures;
+        json!({
+            "rule": trial.name,
+            "early_exit": trial.exit,
+            "mean_passes": mean_passes,
+            "accuracy_full_depth": accuracy.0,
+            "accuracy": accuracy.1,
+            "difference": { "low": comparison.difference.low, "high": comparison.difference.high },
+            "windows_by_pass": depths,
+            "allowed": trial.is_allowed(terms),
+        })
+    };
+    json!({
+        "model": &*model.name,
+        "version": &*model.version,
+        "passes": terms.passes,
+        "loss_max": terms.loss_max,
+        "chosen": chosen.map(|trial| trial.name),
+        "rules": trials.iter().map(trial_value).collect::<Vec<_>>(),
+    })
+}
+
+/// Puts the exit into a manifest, or takes it out, and leaves everything else as it stands.
+fn write(path: &Path, exit: Option<&EarlyExit>) -> anyhow::Result<()> {
+    let failed = || format!("cannot write the exit into `{}`", path.display());
+    let mut manifest: DocumentMut = std::fs::read_to_string(path).with_context(failed)?.parse().with_context(failed)?;
+    manifest.remove("early_exit");
+    if let Some(exit) = exit {
+        let mut document = toml_edit::ser::to_document(exit).with_context(failed)?;
+        if let Some(rule) = document.remove("rule").and_then(|rule| rule.into_table().ok()) {
+            document.insert("rule", toml_edit::Item::Table(rule));
+        }
+        manifest.insert("early_exit", toml_edit::Item::Table(document.as_table().clone()));
+    }
+    let mut file = Destination::open(Some(path))?;
+    file.writer().write_all(manifest.to_string().as_bytes()).with_context(failed)?;
+    file.finish()
+}
