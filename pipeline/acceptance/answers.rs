@@ -258,4 +258,33 @@ mod tests {
         let problem = agrees([f32::NAN, 0.1]).unwrap_err();
         assert!(problem.starts_with("2 of 2 labels differ from float32's"), "{problem}");
     }
+
+    #[test]
+    fn macro_f1_may_fall_by_half_a_point_and_no_more() {
+        // 20 of a small class among 1000; float32 tells all of them.
+        let row = |label: usize| {
+            let logits = if label == 0 { "[2.0, 1.0]" } else { "[1.0, 2.0]" };
+            let mut row: Row =
+                serde_json::from_str(&format!(r#"{{"text": "a", "input_ids": [1], "logits": {logits}}}"#)).unwrap();
+            row.label_index = Some(label);
+            row
+        };
+        let rows: Vec<Row> = (0..1000).map(|index| row(usize::from(index >= 20))).collect();
+        let compared: Vec<(&Row, &[f32])> = rows.iter().map(|row| (row, row.logits.as_deref().unwrap())).collect();
+        let agrees = |lost: usize| {
+            let told = |(index, (_, reference)): (usize, &(&Row, &[f32]))| {
+                if index < lost { vec![1.0, 2.0] } else { reference.to_vec() }
+            };
+            agrees_with_reference(&compared, &compared.iter().enumerate().map(told).collect::<Vec<_>>(), 2)
+        };
+        assert_eq!(
+            agrees(0).unwrap(),
+            "100.00 % of the labels in 1000 rows are float32's; macro-F1 1.0000, float32's 1.0000"
+        );
+        // 5 of 1000 labels differ, well below one in a hundred, but they are a quarter of their class.
+        let problem = agrees(5).unwrap_err();
+        assert!(problem.starts_with("macro-F1 is 0.92"), "{problem}");
+        let problem = agrees(11).unwrap_err();
+        assert!(problem.starts_with("11 of 1000 labels differ"), "{problem}");
+    }
 }

@@ -144,6 +144,7 @@ pub struct Engine {
     pub onnxruntime_library: Option<PathBuf>,
     /// `None`: one a core.
     pub sessions: Option<NonZeroUsize>,
+    pub pin_threads: bool,
     pub group_tokens_max: NonZeroUsize,
     pub queue_tokens_max: NonZeroUsize,
     pub backfill_queue_tokens_max: NonZeroUsize,
@@ -156,9 +157,10 @@ impl Default for Engine {
         Self {
             onnxruntime_library: None,
             sessions: None,
+            pin_threads: false,
             group_tokens_max: size(512),
             queue_tokens_max: size(65_536),
-            // Enough that no session waits for tokenizing; windows of backfills go one by one.
+            // Enough that no session waits for tokenizing, and less than would make a pause of the backfill take long.
             backfill_queue_tokens_max: size(16_384),
             tokenizer_threads: size(1),
         }

@@ -247,6 +247,7 @@ fn resolve_engine(engine: &Engine, problems: &mut Problems) -> EngineConfig {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     EngineConfig {
         sessions: engine.sessions.unwrap_or(cores),
+        pin_threads: engine.pin_threads,
         group_tokens_max: engine.group_tokens_max.get(),
         queue_tokens_max: engine.queue_tokens_max.get(),
         backfill_queue_tokens_max: engine.backfill_queue_tokens_max.get(),

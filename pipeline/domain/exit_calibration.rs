@@ -98,7 +98,7 @@ enum Kind {
     Learned,
 }
 
-/// Tries every rule. `None` where there are too few texts for [`FOLDS`] folds, or not two passes.
+/// Tries every rule. `None` where there are too few texts for as many folds, or not two passes.
 pub fn calibrate(samples: &[Sample], terms: &Terms) -> Option<Vec<Trial>> {
     if samples.len() < FOLDS || terms.passes < 2 {
         return None;

@@ -124,7 +124,7 @@ enum State {
     Empty,
     /// Of a network that is one graph.
     Inputs(Inputs),
-    /// `hidden` is float32 [batch, sequence, hidden], `lengths` int32 [batch] in tokens.
+    /// `hidden` is float32 `[batch, sequence, hidden]`, `lengths` int32 `[batch]` in tokens.
     Hidden { hidden: DynValue, lengths: Tensor<i32> },
 }
 

@@ -25,6 +25,8 @@ use crate::{
 pub struct EngineConfig {
     /// Worker threads, each with one session a model.
     pub sessions: NonZeroUsize,
+    /// Whether each of these threads keeps to one core of those this process may use.
+    pub pin_threads: bool,
     /// See [`Scheduler::new`].
     pub group_tokens_max: usize,
     /// Tokens of one live flow that may wait. Enough that a worker always finds companions of equal length; what is above
@@ -75,12 +77,19 @@ impl Engine {
             config,
         });
         let names: Vec<Arc<str>> = models.iter().map(|model| model.name.clone()).collect();
+        let cores = if config.pin_threads { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
         let workers = sessions
             .into_iter()
             .enumerate()
             .map(|(index, sessions)| {
                 let mut worker = Worker { shared: Arc::clone(&shared), sessions, names: names.clone() };
-                spawn_thread(&format!("engine-{index}"), move || worker.run())
+                let core = cores.get(index % cores.len().max(1)).copied();
+                spawn_thread(&format!("engine-{index}"), move || {
+                    if let Some(core) = core.filter(|core| !core_affinity::set_for_current(*core)) {
+                        tracing::warn!(core = core.id, "the system does not let an engine thread keep to its core");
+                    }
+                    worker.run();
+                })
             })
             .collect();
         Ok(Self { shared, workers })

@@ -115,6 +115,7 @@ fn the_engine_answers_every_window_as_the_rule_says() {
     let mut session = ModelSession::open(runtime(), &model).unwrap();
     let config = EngineConfig {
         sessions: NonZeroUsize::new(2).unwrap(),
+        pin_threads: true,
         group_tokens_max: 256,
         queue_tokens_max: 2000,
         backfill_queue_tokens_max: 2000,

@@ -12,20 +12,24 @@ use std::{
 
 use albertine::{
     engine::{Engine, EngineConfig, Job, JobResult, Priority, job::JobInput},
+    model::folder::Model,
     text::tokenize::{TokenWindow, Tokens},
 };
 
-use super::{ROUNDING_TOLERANCE, distance, goldens, model, runtime, session};
+use super::{ROUNDING_TOLERANCE, distance, goldens, model, model_folder, runtime, session};
 use crate::support::DEADLINE;
 
 fn engine(sessions: usize, queue_tokens_max: usize) -> Engine {
     let config = EngineConfig {
         sessions: NonZeroUsize::new(sessions).unwrap(),
+        pin_threads: true,
         group_tokens_max: 256,
         queue_tokens_max,
         backfill_queue_tokens_max: queue_tokens_max,
     };
-    Engine::start(runtime(), &[model()], config).unwrap()
+    // What is expected is asked of a session for itself, at full depth.
+    let model = Model::open(&model_folder()).unwrap().at_full_depth();
+    Engine::start(runtime(), &[Arc::new(model)], config).unwrap()
 }
 
 fn window(ids: &[u32]) -> TokenWindow {

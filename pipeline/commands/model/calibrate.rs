@@ -73,7 +73,7 @@ pub fn run(global: &GlobalOptions, args: &CalibrateArgs) -> anyhow::Result<()> {
     if args.json {
         print_json(&as_json(&model, &trials, chosen, &terms))?;
     } else {
-        std::io::stdout().lock().write_all(as_text((&model, &rows), &samples, &trials, chosen, &terms).as_bytes())?;
+        std::io::stdout().lock().write_all(as_text((&model, &rows), &samples, &trials, chosen, &terms)?.as_bytes())?;
     }
     if args.write {
         let exit = chosen.and_then(|trial| trial.exit.as_ref());
@@ -116,7 +116,7 @@ fn as_text(
     trials: &[Trial],
     chosen: Option<&Trial>,
     terms: &Terms,
-) -> String {
+) -> anyhow::Result<String> {
     let windows: usize = samples.iter().map(|sample| sample.windows.len()).sum();
     let points = |share: f64| Shown::Number(format!("{:+.2}", 100.0 * share));
     let trial_row = |trial: &Trial| {
@@ -140,10 +140,10 @@ fn as_text(
     };
     let heads = ["rule", "mean passes", "accuracy", "95% interval", "windows by pass", ""];
     let end = match chosen.and_then(|trial| trial.exit.as_ref()) {
-        Some(exit) => toml::to_string(&BTreeMap::from([("early_exit", exit)])).unwrap_or_default(),
+        Some(exit) => as_toml(exit)?,
         None => "No rule saves anything at that loss: every text goes all the way.\n".into(),
     };
-    format!(
+    Ok(format!(
         "{}: {} documents in {windows} windows, {} rows left out, {} rows that could not be used\nModel {} {}: {} passes, accuracy {:.4} at full depth; {} points may be lost\n{}\n{end}",
         rows.name,
         samples.len(),
@@ -155,7 +155,7 @@ fn as_text(
         trials.first().map_or(0.0, |trial| trial.figures.accuracy.0),
         100.0 * terms.loss_max,
         table(&heads, trials.iter().map(trial_row)),
-    )
+    ))
 }
 
 fn as_json(model: &Model, trials: &[Trial], chosen: Option<&Trial>, terms: &Terms) -> Value {
@@ -182,17 +182,19 @@ fn as_json(model: &Model, trials: &[Trial], chosen: Option<&Trial>, terms: &Term
     })
 }
 
+/// The exit as a manifest has it.
+fn as_toml(exit: &EarlyExit) -> anyhow::Result<String> {
+    Ok(toml::to_string(&BTreeMap::from([("early_exit", exit)]))?)
+}
+
 /// Puts the exit into a manifest, or takes it out, and leaves everything else as it stands.
 fn write(path: &Path, exit: Option<&EarlyExit>) -> anyhow::Result<()> {
     let failed = || format!("cannot write the exit into `{}`", path.display());
     let mut manifest: DocumentMut = std::fs::read_to_string(path).with_context(failed)?.parse().with_context(failed)?;
     manifest.remove("early_exit");
     if let Some(exit) = exit {
-        let mut document = toml_edit::ser::to_document(exit).with_context(failed)?;
-        if let Some(rule) = document.remove("rule").and_then(|rule| rule.into_table().ok()) {
-            document.insert("rule", toml_edit::Item::Table(rule));
-        }
-        manifest.insert("early_exit", toml_edit::Item::Table(document.as_table().clone()));
+        let table: DocumentMut = as_toml(exit)?.parse()?;
+        manifest.extend(table.iter().map(|(key, item)| (key.to_owned(), item.clone())));
     }
     let mut file = Destination::open(Some(path))?;
     file.writer().write_all(manifest.to_string().as_bytes()).with_context(failed)?;
