@@ -141,9 +141,12 @@ impl Drop for Engine {
 }
 
 impl Shared {
-    /// What has come live, without waiting.
+    /// What has come live, without waiting; nothing once the engine is closed.
     fn next_live_group(&self) -> Option<Group<WindowTask>> {
         let mut queue = self.lock();
+        if queue.closed {
+            return None;
+        }
         let group = queue.scheduler.next_group_of(Priority::Live)?;
         self.taken(queue);
         Some(group)
