@@ -15,13 +15,16 @@ use crate::{
         tracker::Tracker,
     },
     engine::{
-        Job, JobResult, Priority,
-        job::{JobInput, ModelIndex, new_flow},
+        Priority,
+        job::{ModelIndex, new_flow},
         scheduler::Flow,
     },
     model::folder::Model,
     source::file::{self, FileRecord},
-    stream::intake,
+    stream::{
+        inference::{DocumentResult, Prepared},
+        intake,
+    },
     text::tokenize::Texts,
     topology::ModelHost,
 };
@@ -89,7 +92,7 @@ pub struct Labeller<'a> {
     answers: (Sender<Answer>, Receiver<Answer>),
 }
 
-type Answer = (i64, JobResult);
+type Answer = (i64, DocumentResult);
 
 impl<'a> Labeller<'a> {
     /// Every record goes through all of the host's models, in the order it was given them.
@@ -122,17 +125,11 @@ impl<'a> Labeller<'a> {
         self.tracker.register(ticket)?;
         match self.prepare(&record) {
             Err(rejection) => self.tracker.finish(ticket, Labelled { record, result: Err(rejection) })?,
-            Ok(inputs) => {
+            Ok(prepared) => {
                 self.pending.insert(ticket, record);
                 let answers = self.answers.0.clone();
-                let done = move |result| {
+                self.host.inference.infer(prepared, Priority::Live, self.flow, move |result| {
                     let _ = answers.send((ticket, result));
-                };
-                self.host.engine.submit(Job {
-                    priority: Priority::Live,
-                    flow: self.flow,
-                    inputs,
-                    done: Box::new(done),
                 });
             }
         }
@@ -164,9 +161,9 @@ impl<'a> Labeller<'a> {
         self.tracker.take_prefix(usize::MAX).map_or_else(Vec::new, |prefix| prefix.records)
     }
 
-    fn prepare(&self, record: &FileRecord) -> Result<Vec<JobInput>, Rejection> {
+    fn prepare(&self, record: &FileRecord) -> Result<Prepared, Rejection> {
         let texts = self.fields.texts(record)?;
-        intake::tokenize(texts, file::RECORD_BYTES_MAX, &self.models)
+        self.host.inference.prepare(texts, file::RECORD_BYTES_MAX, &self.models)
     }
 
     fn take(&mut self, (ticket, result): Answer) -> anyhow::Result<()> {

@@ -85,7 +85,7 @@ fn label_newest_of(config: &Config, stream: &StreamConfig, host: &ModelHost, lim
         let record = record?;
         let place = format!("partition {} offset {}", record.partition, record.offset);
         let position = record.position();
-        dry_run.submit(&host.engine, place, record.key.as_deref(), &Content::Encoded(record.value), &position)?;
+        dry_run.submit(&host.inference, place, record.key.as_deref(), &Content::Encoded(record.value), &position)?;
     }
     Ok(dry_run.finish())
 }

@@ -149,6 +149,8 @@ pub struct Engine {
     pub queue_tokens_max: NonZeroUsize,
     pub backfill_queue_tokens_max: NonZeroUsize,
     pub tokenizer_threads: NonZeroUsize,
+    /// 0: every text is computed.
+    pub duplicate_cache_bytes: ByteSize,
 }
 
 impl Default for Engine {
@@ -163,6 +165,8 @@ impl Default for Engine {
             // Enough that no session waits for tokenizing, and less than would make a pause of the backfill take long.
             backfill_queue_tokens_max: size(16_384),
             tokenizer_threads: size(1),
+            // Some 65,000 short texts: a day of a stream that repeats itself, and little beside a session.
+            duplicate_cache_bytes: ByteSize::mib(16),
         }
     }
 }

@@ -34,6 +34,8 @@ pub struct Config {
     pub schema_registry: Option<RegistryConfig>,
     pub engine: EngineConfig,
     pub tokenizer_threads: NonZeroUsize,
+    /// 0: every text is computed.
+    pub duplicate_cache_bytes: usize,
     pub onnxruntime_library: Option<PathBuf>,
     pub backfill: BackfillConfig,
     pub metrics_listen: Option<SocketAddr>,
@@ -231,6 +233,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
         schema_registry,
         engine,
         tokenizer_threads: file.engine.tokenizer_threads,
+        duplicate_cache_bytes: bytes(file.engine.duplicate_cache_bytes),
         onnxruntime_library: overrides.onnxruntime_library.or(file.engine.onnxruntime_library),
         backfill,
         metrics_listen: file.metrics.listen,
@@ -696,6 +699,7 @@ mod tests {
         assert_eq!((stream.group.as_str(), stream.start), ("albertine.reviews", Start::Earliest));
         assert_eq!(stream.decoder.mapping.text.len(), 2);
         assert_eq!(stream.text_bytes_max, 1 << 20);
+        assert_eq!(config.duplicate_cache_bytes, 16 << 20);
     }
 
     #[test]
@@ -703,12 +707,14 @@ mod tests {
         let environment = [
             ("ALBERTINE_KAFKA__BOOTSTRAP_SERVERS", "b:2"),
             ("ALBERTINE_ENGINE__GROUP_TOKENS_MAX", "99"),
+            ("ALBERTINE_ENGINE__DUPLICATE_CACHE_BYTES", "0"),
             ("ALBERTINE_CONFIG", "x"),
         ];
         let text = format!("[kafka]\nbootstrap_servers = \"a:1\"\n{VALID}");
         let config = load_text(&text, &environment).unwrap();
         assert_eq!(config.kafka.client.0["bootstrap.servers"], "b:2");
         assert_eq!(config.engine.group_tokens_max, 99);
+        assert_eq!(config.duplicate_cache_bytes, 0);
         Jail::expect_with(|jail| {
             jail.clear_env();
             jail.set_env("ALBERTINE_KAFKA__BOOTSTRAP_SERVERS", "b:2");
@@ -789,6 +795,7 @@ mod tests {
                 with("[engine]\ngroup_tokens_max = 100\nqueue_tokens_max = 99"),
                 "`engine.queue_tokens_max`: `99` must be at least engine.group_tokens_max, `100`",
             ),
+            (with("[engine]\nduplicate_cache_bytes = \"much\""), ""),
             (
                 with("[engine]\ntokenizer_threads = 0"),
                 "`engine.tokenizer_threads`: invalid value signed int `0`, expected a nonzero usize",

@@ -21,7 +21,7 @@ pub fn new_flow() -> Flow {
 }
 
 /// Whose turn it is first. Ordered: what comes first is less.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     Live,
     /// Only while nothing live waits.

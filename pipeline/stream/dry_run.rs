@@ -8,7 +8,10 @@ use std::{
     sync::{Arc, mpsc},
 };
 
-use super::intake::{self, IntakeConfig, Prepared};
+use super::{
+    inference::Inference,
+    intake::{self, IntakeConfig, Prepared},
+};
 use crate::{
     decode::Undecoded,
     domain::{
@@ -16,7 +19,6 @@ use crate::{
         document::{Attributes, Outcome},
         label::Label,
     },
-    engine::Engine,
     source::Content,
 };
 
@@ -128,13 +130,13 @@ impl DryRun {
     /// Where the record's schema cannot be read, and so nothing is known of it.
     pub fn submit(
         &mut self,
-        engine: &Engine,
+        inference: &Inference,
         place: String,
         key: Option<&[u8]>,
         content: &Content,
         position: &dyn Display,
     ) -> Result<(), Undecoded> {
-        let prepared = match intake::prepare(&self.config, key, content, position) {
+        let prepared = match intake::prepare(&self.config, inference, key, content, position) {
             Ok(prepared) => Ok(prepared),
             Err(Undecoded::Rejected(rejection)) => Err(rejection),
             Err(unavailable @ Undecoded::SchemaUnavailable(_)) => return Err(unavailable),
@@ -152,7 +154,7 @@ impl DryRun {
             _ => None,
         };
         let answers = self.answers.0.clone();
-        intake::infer(&self.config, engine, prepared, move |outcome| {
+        intake::infer(&self.config, inference, prepared, move |outcome| {
             let _ = answers.send(Answer { number, place, text, outcome });
         });
         Ok(())

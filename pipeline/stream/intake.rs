@@ -1,4 +1,4 @@
-//! Decodes and tokenizes records on threads of its own, and hands documents to the engine.
+//! Decodes and tokenizes records on threads of its own, and hands documents to [`inference`](super::inference).
 //!
 //! Guarantee: every record it was given under a held lease ends as one `Finished` event: labelled, deleted
 //! or rejected. It never blocks the poll loop: its queue has room for all that may be in flight.
@@ -9,7 +9,10 @@ use chrono::{DateTime, Utc};
 use crossbeam_channel::{Receiver, Sender};
 use tokio::sync::mpsc;
 
-use super::Event;
+use super::{
+    Event,
+    inference::{self, DocumentResult, Inference},
+};
 use crate::{
     decode::{Decoded, Decoder, Input, TopicPosition, Undecoded, schema::Schemas},
     domain::{
@@ -17,19 +20,12 @@ use crate::{
         label::Label,
         rejection::{Rejection, Stage},
     },
-    engine::{
-        Engine, Job, JobResult, Priority,
-        job::{JobInput, ModelIndex},
-        scheduler::Flow,
-    },
+    engine::{Priority, job::ModelIndex, scheduler::Flow},
     model::folder::Model,
     retry,
     source::{Content, Lease, Record, Sink},
     telemetry::metrics as names,
-    text::{
-        language,
-        tokenize::{Texts, TokenizeError},
-    },
+    text::{language, tokenize::Texts},
 };
 
 /// The pauses between attempts to read a schema. The shortest keeps a registry that restarts from costing much; the longest
@@ -92,11 +88,11 @@ impl Sink for Intake {
 
 /// Works through the queue until the source is gone. Runs on one or more threads of its own: tokenizing
 /// would otherwise steal time from the engine's.
-pub fn work(config: &Arc<IntakeConfig>, queue: &Receiver<Record>, engine: &Engine, events: &mpsc::Sender<Event>) {
+pub fn work(config: &Arc<IntakeConfig>, queue: &Receiver<Record>, inference: &Inference, events: &mpsc::Sender<Event>) {
     for record in queue {
-        let Some(prepared) = prepare_held(config, &record) else { continue };
+        let Some(prepared) = prepare_held(config, inference, &record) else { continue };
         let ticket = Ticket::of(record, config, events);
-        infer(config, engine, prepared, move |outcome| ticket.finish(outcome));
+        infer(config, inference, prepared, move |outcome| ticket.finish(outcome));
     }
 }
 
@@ -107,12 +103,12 @@ fn position_of(record: &Record) -> TopicPosition {
 
 /// Decodes and tokenizes a record, and waits while its schema cannot be read: nothing is lost meanwhile. `None` where its
 /// lease is over.
-fn prepare_held(config: &IntakeConfig, record: &Record) -> Option<Result<Prepared, Rejection>> {
+fn prepare_held(config: &IntakeConfig, inference: &Inference, record: &Record) -> Option<Result<Prepared, Rejection>> {
     let in_topic = position_of(record);
     let position: &dyn Display = record.place.as_ref().map_or(&in_topic, |place| place);
     let mut delays = retry::delays(SCHEMA_RETRY_DELAYS.0, SCHEMA_RETRY_DELAYS.1);
     while record.lease.is_held() {
-        match prepare(config, record.key.as_deref(), &record.content, position) {
+        match prepare(config, inference, record.key.as_deref(), &record.content, position) {
             Ok(prepared) => return Some(Ok(prepared)),
             Err(Undecoded::Rejected(rejection)) => return Some(Err(rejection)),
             Err(Undecoded::SchemaUnavailable(problem)) => {
@@ -126,9 +122,9 @@ fn prepare_held(config: &IntakeConfig, record: &Record) -> Option<Result<Prepare
     None
 }
 
-/// A record on its way to the engine, where it goes there.
+/// A record on its way to its models, where it goes there.
 pub enum Prepared {
-    Document(Document, Vec<JobInput>),
+    Document(Document, inference::Prepared),
     Deletion { id: String },
 }
 
@@ -138,6 +134,7 @@ pub enum Prepared {
 /// A [`Rejection`] where it cannot be labelled, or that its schema is not known yet.
 pub fn prepare(
     config: &IntakeConfig,
+    inference: &Inference,
     key: Option<&[u8]>,
     content: &Content,
     position: &dyn Display,
@@ -162,30 +159,29 @@ pub fn prepare(
         check_language(language, &config.models)?;
     }
     let texts = Texts { text: &document.text, pair: document.text_pair.as_deref() };
-    let inputs = tokenize(texts, config.text_bytes_max, &config.models)?;
-    Ok(Prepared::Document(document, inputs))
+    let prepared = inference.prepare(texts, config.text_bytes_max, &config.models)?;
+    Ok(Prepared::Document(document, prepared))
 }
 
 /// Finds out what becomes of a record, and calls `finish` with it once: at once, or on an engine's thread. Blocks while
 /// the engine's queue is full.
 pub fn infer(
     config: &Arc<IntakeConfig>,
-    engine: &Engine,
+    inference: &Inference,
     prepared: Result<Prepared, Rejection>,
     finish: impl FnOnce(Outcome) + Send + 'static,
 ) {
     match prepared {
         Err(rejection) => finish(Outcome::Rejected(rejection)),
         Ok(Prepared::Deletion { id }) => finish(Outcome::Deleted { id }),
-        Ok(Prepared::Document(document, inputs)) => {
+        Ok(Prepared::Document(document, prepared)) => {
             let (priority, flow, config) = (config.priority, config.flow, Arc::clone(config));
-            let done = move |result| finish(outcome(&config, document, result));
-            engine.submit(Job { priority, flow, inputs, done: Box::new(done) });
+            inference.infer(prepared, priority, flow, move |result| finish(outcome(&config, document, result)));
         }
     }
 }
 
-fn outcome(config: &IntakeConfig, document: Document, result: JobResult) -> Outcome {
+fn outcome(config: &IntakeConfig, document: Document, result: DocumentResult) -> Outcome {
     match labels(&config.models, result) {
         Ok(labels) => {
             metrics::counter!(names::DOCUMENTS_INFERRED, "stream" => config.stream.to_string()).increment(1);
@@ -210,44 +206,11 @@ fn check_language(language: &str, models: &[(ModelIndex, Arc<Model>)]) -> Result
     Err(Rejection::new(Stage::Decode, "language_unsupported", message))
 }
 
-/// The windows of a text, or a pair of texts, for each model.
-///
-/// # Errors
-/// A [`Rejection`] where a text is too long or cannot be tokenized.
-pub fn tokenize(
-    texts: Texts<'_>,
-    text_bytes_max: usize,
-    models: &[(ModelIndex, Arc<Model>)],
-) -> Result<Vec<JobInput>, Rejection> {
-    for (name, text) in [("text", Some(texts.text)), ("text_pair", texts.pair)] {
-        let bytes = text.map_or(0, str::len);
-        if bytes > text_bytes_max {
-            let message = format!(
-                "the {name} has {bytes} bytes, more than the {text_bytes_max} allowed; raise `text_bytes_max` of the stream"
-            );
-            return Err(Rejection::new(Stage::Tokenize, "text_too_long", message));
-        }
-    }
-    models
-        .iter()
-        .map(|(index, model)| {
-            let windows = model.tokenizer.windows(texts).map_err(|error| {
-                let reason = match error {
-                    TokenizeError::PairTooLong { .. } => "text_pair_too_long",
-                    _ => "tokenizer_failed",
-                };
-                Rejection::new(Stage::Tokenize, reason, format!("model `{}`: {error}", model.name))
-            })?;
-            Ok(JobInput { model: *index, windows })
-        })
-        .collect()
-}
-
-/// The labels of a document from what the engine answered.
+/// The labels of a document from what its models said.
 ///
 /// # Errors
 /// A [`Rejection`] where the engine failed or a model gave no number.
-pub fn labels(models: &[(ModelIndex, Arc<Model>)], result: JobResult) -> Result<Vec<Label>, Rejection> {
+pub fn labels(models: &[(ModelIndex, Arc<Model>)], result: DocumentResult) -> Result<Vec<Label>, Rejection> {
     let answers = result.map_err(|error| Rejection::new(Stage::Infer, "inference_failed", error.to_string()))?;
     models
         .iter()

@@ -1,6 +1,7 @@
 //! One stream: what happens to a record between its arrival and its stored label.
 //!
-//! - [`intake`] decodes and tokenizes on threads of its own, and hands documents to the engine.
+//! - [`intake`] decodes and tokenizes on threads of its own.
+//! - [`inference`] takes documents through their models, and [`duplicates`] spares those that were computed before.
 //! - [`committer`] tracks what is finished in each partition and stores the finished prefixes.
 //! - [`delivery`] stores one batch, whatever the database does meanwhile.
 //! - [`dry_run`] labels records and stores nothing.
@@ -12,6 +13,8 @@
 pub mod committer;
 pub mod delivery;
 pub mod dry_run;
+pub mod duplicates;
+pub mod inference;
 pub mod intake;
 
 use std::sync::Arc;

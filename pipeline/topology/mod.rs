@@ -38,6 +38,7 @@ use crate::{
     model::folder::Model,
     registry::Registry,
     storage::{postgres::Postgres, retention},
+    stream::inference::{Compute, Inference},
     telemetry,
 };
 
@@ -50,7 +51,8 @@ const ENDED_QUEUE: usize = 16;
 /// The models a command needs, by name, and the engine that runs them.
 pub struct ModelHost {
     pub models: BTreeMap<String, (ModelIndex, Arc<Model>)>,
-    pub engine: Arc<Engine>,
+    pub inference: Arc<Inference>,
+    engine: Arc<Engine>,
 }
 
 impl ModelHost {
@@ -73,9 +75,11 @@ impl ModelHost {
     /// # Errors
     /// Where ONNX Runtime or a graph cannot be loaded.
     pub fn serve(config: &Config, models: &[Arc<Model>]) -> anyhow::Result<Self> {
-        let engine = Engine::start(&load_runtime(config)?, models, config.engine)?;
+        let engine = Arc::new(Engine::start(&load_runtime(config)?, models, config.engine)?);
         let named = |(index, model): (usize, &Arc<Model>)| (model.name.to_string(), (index, Arc::clone(model)));
-        Ok(Self { models: models.iter().enumerate().map(named).collect(), engine: Arc::new(engine) })
+        let compute: Arc<dyn Compute> = engine.clone();
+        let inference = Arc::new(Inference::new(compute, config.duplicate_cache_bytes));
+        Ok(Self { models: models.iter().enumerate().map(named).collect(), inference, engine })
     }
 
     /// The models of a stream, in its order.
@@ -218,8 +222,12 @@ impl<'a> Pipeline<'a> {
         self.store.register_models(&stream.name, &registered).await?;
         let blocking = self.blocking_store(stream, &feed.topic);
         let intake = intake_config(stream, models, &self.schemas)?;
-        let parts =
-            stream::Parts { config: self.config, store: blocking, engine: &self.host.engine, ended: &self.ended.0 };
+        let parts = stream::Parts {
+            config: self.config,
+            store: blocking,
+            inference: &self.host.inference,
+            ended: &self.ended.0,
+        };
         tracing::info!(stream = %stream.name, topic = %feed.topic, "running");
         self.running.push(RunningStream::start(&parts, stream, intake, feed)?);
         Ok(())

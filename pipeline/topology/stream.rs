@@ -18,7 +18,7 @@ use crate::{
     decode::{Decoder, schema::Schemas},
     domain::rejection::RejectionLimits,
     engine::{
-        Engine, Priority,
+        Priority,
         job::{ModelIndex, new_flow},
     },
     model::folder::Model,
@@ -34,6 +34,7 @@ use crate::{
     stream::{
         Event,
         committer::{Committer, CommitterConfig},
+        inference::Inference,
         intake::{self, Intake, IntakeConfig},
     },
 };
@@ -81,7 +82,7 @@ pub(super) struct Parts<'a> {
     pub(super) config: &'a Config,
     /// For the topic of its feed.
     pub(super) store: BlockingStore,
-    pub(super) engine: &'a Arc<Engine>,
+    pub(super) inference: &'a Arc<Inference>,
     pub(super) ended: &'a mpsc::Sender<Ended>,
 }
 
@@ -111,7 +112,7 @@ impl RunningStream {
         feed: Feed,
     ) -> anyhow::Result<Self> {
         let Feed { topic, publishes, replayed, decoder, priority, read } = feed;
-        let Parts { config, store, engine, .. } = parts;
+        let Parts { config, store, inference, .. } = parts;
         let live = stream.live.as_ref().filter(|_| publishes);
         let ended = |result| Ended { stream: stream.name.clone(), topic: topic.clone(), result };
         let (events, events_out) = mpsc::channel(EVENTS_QUEUE);
@@ -143,10 +144,10 @@ impl RunningStream {
         });
         let mut threads = Vec::new();
         for index in 0..config.tokenizer_threads.get() {
-            let (config, records, engine, events) =
-                (Arc::clone(&intake_config), records.clone(), Arc::clone(engine), events.clone());
+            let (config, records, inference, events) =
+                (Arc::clone(&intake_config), records.clone(), Arc::clone(inference), events.clone());
             threads.push(spawn_thread(&format!("intake-{}-{index}", stream.name), move || {
-                intake::work(&config, &records, &engine, &events);
+                intake::work(&config, &records, &inference, &events);
             })?);
         }
 

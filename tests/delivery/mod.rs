@@ -3,6 +3,7 @@
 
 mod crashes;
 mod deletion;
+mod duplicates;
 mod languages;
 mod pairs;
 mod publishing;

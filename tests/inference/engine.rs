@@ -19,7 +19,7 @@ use albertine::{
 use super::{ROUNDING_TOLERANCE, distance, goldens, model, model_folder, runtime, session};
 use crate::support::DEADLINE;
 
-fn engine(sessions: usize, queue_tokens_max: usize) -> Engine {
+pub(super) fn engine(sessions: usize, queue_tokens_max: usize) -> Engine {
     let config = EngineConfig {
         sessions: NonZeroUsize::new(sessions).unwrap(),
         pin_threads: true,

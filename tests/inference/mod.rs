@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod documents;
+mod duplicates;
 mod early_exit;
 mod engine;
 mod folder;

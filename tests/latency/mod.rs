@@ -206,8 +206,8 @@ fn send(topic: &str, rate: u32, records: usize) -> Vec<f64> {
         std::thread::sleep(
             (began + Duration::from_secs(1) * number as u32 / rate).saturating_duration_since(Instant::now()),
         );
-        let (id, value) =
-            (format!("d{number}"), json!({"id": format!("d{number}"), "text": "good", "rating": number}).to_string());
+        let id = format!("d{number}");
+        let value = json!({"id": id, "text": format!("good {number}"), "rating": number}).to_string();
         sent.push(now_ms());
         producer.send(BaseRecord::to(topic).key(&id).payload(&value)).map_err(|(error, _)| error).unwrap();
         producer.poll(Duration::ZERO);

@@ -148,9 +148,9 @@ pub fn request_options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT))
 }
 
-/// Document `index` of a test: its id, an item, a text whose length varies.
+/// Document `index` of a test: its id, an item, a text of its own, whose length varies.
 pub fn document(index: usize) -> Value {
-    let text = "A good kettle, though the lid is loose. ".repeat(1 + index % 7);
+    let text = format!("{}{index}", "A good kettle, though the lid is loose. ".repeat(1 + index % 7));
     json!({"id": format!("d{index}"), "item": format!("item-{}", index % 10), "text": text, "rating": index % 5})
 }
 

@@ -35,6 +35,8 @@ pub struct Options {
     pub database_url: Option<String>,
     /// Lines under `[postgres]`.
     pub postgres: String,
+    /// Lines under `[engine]`.
+    pub engine: String,
     /// The path of the id in a record.
     pub id: Option<&'static str>,
     /// With a live topic and dead letters.
@@ -146,6 +148,7 @@ schema = {schema}
 {postgres}
 [engine]
 sessions = 1
+{engine}
 [models.albert-sentiment]
 path = "{model}"
 [streams.reviews]
@@ -168,6 +171,7 @@ rating = "/rating"
             extra = options.extra,
             schema = toml::Value::String(self.database.schema.clone()),
             postgres = options.postgres,
+            engine = options.engine,
             topic = self.topic,
             stream = options.stream,
             live = options.live,

@@ -220,7 +220,7 @@ fn dry_run(
                 Err(error) if !error.is_one_record() => failures.push(error.to_string()),
                 record => {
                     let (place, key, content) = backfill::content_of(job, &part.file, record);
-                    dry_run.submit(&host.engine, place.clone(), key.as_deref(), &content, &place)?;
+                    dry_run.submit(&host.inference, place.clone(), key.as_deref(), &content, &place)?;
                 }
             }
         }

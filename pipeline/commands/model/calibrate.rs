@@ -26,7 +26,7 @@ use crate::{
         folder::{GraphBytes, Model},
     },
     source::file,
-    stream::intake,
+    stream::inference,
     topology,
 };
 
@@ -88,8 +88,8 @@ pub fn run(global: &GlobalOptions, args: &CalibrateArgs) -> anyhow::Result<()> {
 /// What the network says of every row after every pass.
 fn read(rows: &mut Rows<'_>, model: &Arc<Model>, runtime: &OnnxRuntime, args: &RowArgs) -> anyhow::Result<Vec<Sample>> {
     let mut session = ModelSession::open(runtime, model)?;
-    let (fields, models) = (args.text_fields(), [(0, Arc::clone(model))]);
-    fields.check(&models)?;
+    let fields = args.text_fields();
+    fields.check(&[(0, Arc::clone(model))])?;
     let mut samples = Vec::new();
     while let Some((record, truth)) = rows.next()? {
         let inputs = fields.texts(&record).and_then(|texts| intake::tokenize(texts, file::RECORD_BYTES_MAX, &models));
