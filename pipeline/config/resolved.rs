@@ -795,7 +795,6 @@ mod tests {
                 with("[engine]\ngroup_tokens_max = 100\nqueue_tokens_max = 99"),
                 "`engine.queue_tokens_max`: `99` must be at least engine.group_tokens_max, `100`",
             ),
-            (with("[engine]\nduplicate_cache_bytes = \"much\""), ""),
             (
                 with("[engine]\ntokenizer_threads = 0"),
                 "`engine.tokenizer_threads`: invalid value signed int `0`, expected a nonzero usize",

@@ -266,9 +266,10 @@ mod tests {
         let waiter: Waiter = Box::new(move |_| sender.send(claim(&again, "a", LIVE)).unwrap());
         missing(duplicates.claim(key("a"), LIVE, waiter)).finish(Err(InferError("no memory".into())));
         let (claimed, answers) = anew.recv().unwrap();
-        assert!(matches!(claim(&duplicates, "a", LIVE).0, Claimed::Joined));
+        let (joined, joined_answers) = claim(&duplicates, "a", LIVE);
+        assert!(matches!(joined, Claimed::Joined));
         missing(claimed).finish(Ok(said(1.0)));
-        assert!(answers.recv().unwrap().is_ok());
+        assert!(answers.recv().unwrap().is_ok() && joined_answers.recv().unwrap().is_ok());
     }
 
     #[test]
