@@ -92,10 +92,10 @@ fn read(rows: &mut Rows<'_>, model: &Arc<Model>, runtime: &OnnxRuntime, args: &R
     fields.check(&[(0, Arc::clone(model))])?;
     let mut samples = Vec::new();
     while let Some((record, truth)) = rows.next()? {
-        let inputs = fields.texts(&record).and_then(|texts| intake::tokenize(texts, file::RECORD_BYTES_MAX, &models));
+        let windows = fields.texts(&record).and_then(|texts| inference::windows(texts, file::RECORD_BYTES_MAX, model));
         rows.done(1);
-        let windows = match inputs {
-            Ok(inputs) => inputs.into_iter().flat_map(|input| input.windows),
+        let windows = match windows {
+            Ok(windows) => windows.into_iter(),
             Err(rejection) => {
                 rows.reject(record.place, rejection.message);
                 continue;
