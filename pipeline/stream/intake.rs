@@ -124,7 +124,7 @@ fn prepare_held(config: &IntakeConfig, inference: &Inference, record: &Record) -
 
 /// A record on its way to its models, where it goes there.
 pub enum Prepared {
-    Document(Document, inference::Prepared),
+    Document(Box<Document>, inference::Prepared),
     Deletion { id: String },
 }
 
@@ -160,7 +160,7 @@ pub fn prepare(
     }
     let texts = Texts { text: &document.text, pair: document.text_pair.as_deref() };
     let prepared = inference.prepare(texts, config.text_bytes_max, &config.models)?;
-    Ok(Prepared::Document(document, prepared))
+    Ok(Prepared::Document(Box::new(document), prepared))
 }
 
 /// Finds out what becomes of a record, and calls `finish` with it once: at once, or on an engine's thread. Blocks while
@@ -176,7 +176,7 @@ pub fn infer(
         Ok(Prepared::Deletion { id }) => finish(Outcome::Deleted { id }),
         Ok(Prepared::Document(document, prepared)) => {
             let (priority, flow, config) = (config.priority, config.flow, Arc::clone(config));
-            inference.infer(prepared, priority, flow, move |result| finish(outcome(&config, document, result)));
+            inference.infer(prepared, priority, flow, move |result| finish(outcome(&config, *document, result)));
         }
     }
 }
