@@ -52,6 +52,8 @@ impl Ledger {
         let value = match kind {
             Kind::Update => {
                 let text = self.random.choice(WORDS).unwrap_or_default();
+                // Every other one is new, so that the engine has work; the others come again.
+                let text = if self.random.bool() { format!("{text} {number}") } else { text.to_owned() };
                 let item = format!("item-{}", self.random.usize(..6));
                 Some(json!({"item": item, "text": text, "rating": number}).to_string())
             }

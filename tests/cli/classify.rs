@@ -1,6 +1,6 @@
 //! `albertine classify`: every record comes out with its label, in order, without any server.
 
-use std::{fs, io::Write, process::Stdio};
+use std::{fs, io::Write, os::unix::fs::symlink, path::Path, process::Stdio};
 
 use serde_json::Value;
 
@@ -163,6 +163,21 @@ fn a_failed_run_leaves_the_earlier_output_as_it_was() {
 fn an_output_that_cannot_be_made_is_said_before_anything_is_computed() {
     let arguments = CLASSIFY.iter().chain(&["--output", "nowhere/labelled.jsonl"]);
     Setup::new().run(arguments, "Good.\n").expect(1).says("cannot create `nowhere/labelled.jsonl`");
+}
+
+#[test]
+fn what_is_no_file_is_written_to_and_never_replaced() {
+    let setup = Setup::new();
+    // By way of links, so that a mistake replaces these.
+    for (name, target) in [("sink", Path::new("/dev/null")), ("link", &setup.write("labelled.jsonl", "earlier"))] {
+        let link = setup.path().join(name);
+        symlink(target, &link).unwrap();
+        let arguments = CLASSIFY.iter().copied().chain(["--output", link.to_str().unwrap()]);
+        setup.run(arguments, "Good.\n").expect(0);
+        assert!(link.is_symlink(), "`{name}` was replaced");
+    }
+    assert_eq!(rows(&fs::read_to_string(setup.path().join("labelled.jsonl")).unwrap()).len(), 1);
+    assert!(!fs::metadata("/dev/null").unwrap().is_file(), "the device was replaced");
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn a_long_document_is_read_whole_and_holds_up_only_its_own_partition() {
     let long = "The kettle works, and then again it does not work at all. ".repeat(600);
     produce_to(&stream.topic, 0, Some(b"long"), Some(json!({"id": "long", "text": long}).to_string().as_bytes()));
     for index in 0..20 {
-        let record = json!({"id": format!("s{index}"), "text": "Short."}).to_string();
+        let record = json!({"id": format!("s{index}"), "text": format!("Short, {index}.")}).to_string();
         produce_to(&stream.topic, 1, Some(b"s"), Some(record.as_bytes()));
     }
     let process = stream.start(&Options::default());
