@@ -1,4 +1,4 @@
-//! Decodes and tokenizes records on threads of its own, and hands documents to [`inference`](super::inference).
+//! Decodes and tokenizes records on threads of its own, and hands documents to [`inference`].
 //!
 //! Guarantee: every record it was given under a held lease ends as one `Finished` event: labelled, deleted
 //! or rejected. It never blocks the poll loop: its queue has room for all that may be in flight.
