@@ -381,6 +381,8 @@ pub(super) fn store_error(action: &'static str) -> impl Fn(sqlx::Error) -> Store
             sqlx::Error::Database(error) => match error.code().as_deref().unwrap_or_default() {
                 // Raised for a value that does not fit: data exceptions and violated constraints.
                 code if code.starts_with("22") || code.starts_with("23") || code == "54000" => ErrorKind::BadRow,
+                // The server ended a transaction of a process that was stopped in it for a while.
+                "25P03" | "25P04" => ErrorKind::Retryable,
                 // Connection, rollback (deadlock, serialisation), resources, operator intervention, lock and
                 // system errors pass by themselves.
                 code if ["08", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class)) => {
