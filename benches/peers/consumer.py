@@ -257,3 +257,11 @@ def run_processes(count: int, work: Callable, *arguments):
     failed = [process.exitcode for process in processes if process.exitcode]
     if failed:
         raise SystemExit(f"{len(failed)} of {count} processes failed")
+
+
+def run_peer(parser: argparse.ArgumentParser, work: Callable):
+    """Reads the command line, lets `work` do it in as many processes as are asked for, and prints what came of it."""
+    options = parser.parse_args()
+    progress = Progress(options.documents, options.warm_up)
+    run_processes(options.processes, work, options, progress)
+    print(progress.report(options.name))

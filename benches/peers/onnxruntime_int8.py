@@ -9,7 +9,7 @@ pads nothing, since a core computes a text alone as fast as in a batch.
 import os
 
 from classifier import Int8Classifier
-from consumer import Progress, Table, base_parser, consume, run_processes
+from consumer import Table, base_parser, consume, run_peer
 
 
 def work(options, progress):
@@ -26,10 +26,7 @@ def main():
     parser.add_argument("--processes", type=int, default=1, help="the cores are shared out among them")
     parser.add_argument("--sort-by-length", action="store_true", help="within a window of documents")
     parser.add_argument("--window", type=int, default=32, help="documents that are read, sorted and stored together")
-    options = parser.parse_args()
-    progress = Progress(options.documents, options.warm_up)
-    run_processes(options.processes, work, options, progress)
-    print(progress.report(options.name))
+    run_peer(parser, work)
 
 
 if __name__ == "__main__":

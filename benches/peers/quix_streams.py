@@ -11,7 +11,7 @@ import threading
 import time
 
 from classifier import Int8Classifier
-from consumer import BATCH_WAIT_SECONDS, Document, Progress, Table, base_parser, run_processes
+from consumer import BATCH_WAIT_SECONDS, Document, Progress, Table, base_parser, run_peer
 from quixstreams import Application
 from quixstreams.sinks import BatchingSink, SinkBatch
 
@@ -79,10 +79,7 @@ def main():
     parser.add_argument("--sort-by-length", action="store_true", help="within the batch of a checkpoint")
     parser.add_argument("--window", type=int, default=256, help="records of a checkpoint")
     parser.add_argument("--interval", type=float, default=1.0, help="seconds after which a checkpoint is made anyway")
-    options = parser.parse_args()
-    progress = Progress(options.documents, options.warm_up)
-    run_processes(options.processes, work, options, progress)
-    print(progress.report(options.name))
+    run_peer(parser, work)
 
 
 if __name__ == "__main__":
