@@ -298,6 +298,8 @@ url = "postgres://localhost/replaced-by-DATABASE_URL"
 schema = {schema}
 [engine]
 sessions = {sessions}
+# Warm-up documents are of the corpus: what was said of them must not count.
+duplicate_cache_bytes = 0
 [models.{model}]
 path = {path}
 early_exit = {early_exit}
