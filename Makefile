@@ -25,7 +25,7 @@ test: ## unit and integration tests against a real broker and database, and 90 s
 	@$(WITH_SERVICES) ALBERTINE_CHAOS_SECONDS=$${ALBERTINE_CHAOS_SECONDS:-90} ALBERTINE_CHAOS_SEED=$${ALBERTINE_CHAOS_SEED:-0} $(CHAOS)
 
 test-long: test ## the tests that take minutes, in addition
-	@$(WITH_SERVICES) cargo test --locked -- --ignored --skip chaos --skip latency --skip soak
+	@$(WITH_SERVICES) cargo test --locked -- --ignored --skip chaos --skip soak
 
 chaos: ## 100 seeded runs with kills, zombies, restarts and lost offsets, compared record by record
 	@config/local/prepare tests
@@ -34,9 +34,9 @@ chaos: ## 100 seeded runs with kills, zombies, restarts and lost offsets, compar
 fuzz: ## libFuzzer against decoding, mappings, windows and the configuration, a minute each
 	@tests/fuzz/run
 
-bench: ## latency to row and live record, and what publishing costs; see benches/README.md
+bench: ## speed, latency, growth and what each stage costs; an hour with nothing else running; see benches/README.md
 	@config/local/prepare tests
-	@$(WITH_SERVICES) cargo test --locked --test integration -- --ignored --nocapture --test-threads 1 latency
+	@$(WITH_SERVICES) cargo bench --locked
 
 test-models: ## the Python that converts models, in an environment of its own; torch is large
 	@config/local/test-models

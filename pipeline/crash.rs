@@ -3,7 +3,8 @@
 //! Crash points are places where the delivery tests kill or freeze the program, to see that nothing is lost or done twice.
 //!
 //! A plan in `FAILPOINTS` says where and when, in the syntax of the `fail` crate: `after-store=3*off->return` kills
-//! at the fourth pass, `after-store=return(stop)` freezes the process as SIGSTOP from outside would. Without the
+//! at the fourth pass, `after-store=return(stop)` freezes the process as SIGSTOP from outside would, and
+//! `engine-pass=sleep(20)` makes the network slow without using a core. Without the
 //! feature `failpoints` nothing of it is compiled.
 
 use std::{

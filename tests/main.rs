@@ -14,7 +14,6 @@ mod delivery;
 mod formats;
 mod inference;
 mod kafka;
-mod latency;
 mod source;
 mod storage;
 mod support;

@@ -16,6 +16,7 @@ use super::{
     session::{Batch, ModelSession, OnnxRuntime, SessionError},
 };
 use crate::{
+    crash::crash_point,
     model::folder::{Model, WindowLogits},
     telemetry::metrics as names,
 };
@@ -259,6 +260,7 @@ impl Worker {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
+        crash_point("engine-pass");
         let (tokens, computed) = (batch.tokens(), batch.len() * batch.longest());
         let left = self.sessions[model].step(batch)?;
         metrics::counter!(names::ENGINE_TOKEN_PASSES, "model" => label.clone()).increment(tokens as u64);

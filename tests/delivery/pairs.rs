@@ -15,7 +15,7 @@ const MODEL: &str = "tests/fixtures/models/pair-int8";
 const LABELS: [&str; 3] = ["entailment", "neutral", "contradiction"];
 
 fn options(fields: &str) -> Options {
-    Options { model: Some(MODEL), extra: fields.into(), ..Options::default() }
+    Options { model: Some(MODEL.into()), extra: fields.into(), ..Options::default() }
 }
 
 /// Documents with the pairs of the model's corpus, and `d0 entailment` and so on: their labels by the reference.

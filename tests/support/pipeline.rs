@@ -37,6 +37,10 @@ pub struct Options {
     pub postgres: String,
     /// Lines under `[engine]`.
     pub engine: String,
+    /// One where it is not given.
+    pub sessions: Option<usize>,
+    /// Lines under the model's table.
+    pub model_lines: String,
     /// The path of the id in a record.
     pub id: Option<&'static str>,
     /// With a live topic and dead letters.
@@ -46,7 +50,7 @@ pub struct Options {
     /// With the fixture that answers at once, in place of `albert-sentiment`.
     pub instant_model: bool,
     /// With the model of this folder, in place of both.
-    pub model: Option<&'static str>,
+    pub model: Option<String>,
     /// Lines under `[streams.reviews.live]`.
     pub live_lines: String,
 }
@@ -147,10 +151,11 @@ reclaim_delay = "2s"
 schema = {schema}
 {postgres}
 [engine]
-sessions = 1
+sessions = {sessions}
 {engine}
 [models.albert-sentiment]
 path = "{model}"
+{model_lines}
 [streams.reviews]
 topic = "{topic}"
 group = "{topic}"
@@ -172,10 +177,12 @@ rating = "/rating"
             schema = toml::Value::String(self.database.schema.clone()),
             postgres = options.postgres,
             engine = options.engine,
+            sessions = options.sessions.unwrap_or(1),
+            model_lines = options.model_lines,
             topic = self.topic,
             stream = options.stream,
             live = options.live,
-            model = options.model.unwrap_or(if options.instant_model {
+            model = options.model.as_deref().unwrap_or(if options.instant_model {
                 "tests/fixtures/instant-model"
             } else {
                 "models/albert-sentiment"

@@ -1,6 +1,5 @@
-//! How long a record takes to its committed row and to its live record, and what publishing costs. Measured with a
-//! model that answers at once, so that what is seen is the pipeline. `make bench` prints it; nothing here asserts a
-//! time, since machines differ.
+//! How long a record takes to its committed row and to its live record at a low rate and beside a backfill, and what
+//! publishing costs. With a model that answers at once, so that what is seen is the pipeline.
 
 use std::{
     collections::BTreeMap,
@@ -8,23 +7,26 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
     Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    producer::{BaseProducer, BaseRecord, Producer},
+    producer::{BaseRecord, Producer},
 };
 use serde_json::json;
 use sqlx::Row;
 
-use crate::support::{
-    broker,
-    database::Database,
-    eventually,
-    files::Files,
-    pipeline::{Options, Stream, output},
+use crate::{
+    corpus,
+    measure::{now_ms, percentile, wait, wait_for_count},
+    support::{
+        broker,
+        database::Database,
+        files::Files,
+        pipeline::{Options, Stream, output},
+    },
 };
 
 const PARTITIONS: i32 = 3;
@@ -32,6 +34,7 @@ const RATE: u32 = 200;
 const RECORDS: usize = 4_000;
 /// The first second warms up connections and code.
 const WARM: usize = RATE as usize;
+const LIMIT: Duration = Duration::from_mins(2);
 const BACKLOG: usize = 20_000;
 const ROUNDS: usize = 3;
 
@@ -39,8 +42,10 @@ fn options(live: bool) -> Options {
     Options { live, instant_model: true, ..Options::default() }
 }
 
-fn now_ms() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() * 1000.0
+pub fn measure() {
+    at_a_low_rate();
+    beside_a_backfill();
+    what_publishing_costs();
 }
 
 /// When each record, by its number, was first seen somewhere, in milliseconds since 1970.
@@ -99,10 +104,6 @@ fn watch_live(topic: &str, times: &Times, stop: &Arc<AtomicBool>) -> std::thread
     })
 }
 
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    sorted[((sorted.len() - 1) as f64 * share).round() as usize]
-}
-
 /// Prints a row, and gives its median.
 fn print_row(name: &str, sent: &[f64], times: &Times, warm: usize) -> f64 {
     let times = times.lock().unwrap();
@@ -114,9 +115,7 @@ fn print_row(name: &str, sent: &[f64], times: &Times, warm: usize) -> f64 {
     p50
 }
 
-#[test]
-#[ignore = "measures: runs alone, by `make bench`"]
-fn latency_to_row_and_to_live_record() {
+fn at_a_low_rate() {
     println!("\nLatency in ms at {RATE} records a second, {PARTITIONS} partitions");
     println!("| From sending to | Records | p50 | p90 | p99 | max |");
     println!("|---|---|---|---|---|---|");
@@ -133,9 +132,9 @@ fn latency_to_row_and_to_live_record() {
             watchers.push(watch_live(&stream.labels, &records, &stop));
         }
         let sent = send(&stream.topic, RATE, RECORDS);
-        eventually("all rows are there", || (rows.lock().unwrap().len() == RECORDS).then_some(()));
+        wait("all rows are there", LIMIT, || (rows.lock().unwrap().len() == RECORDS).then_some(()));
         if live {
-            eventually("all live records are there", || (records.lock().unwrap().len() == RECORDS).then_some(()));
+            wait("all live records are there", LIMIT, || (records.lock().unwrap().len() == RECORDS).then_some(()));
         }
         stop.store(true, Ordering::Relaxed);
         for watcher in watchers {
@@ -154,9 +153,7 @@ fn latency_to_row_and_to_live_record() {
     }
 }
 
-#[test]
-#[ignore = "measures: runs alone, by `make bench`"]
-fn latency_beside_a_backfill() {
+fn beside_a_backfill() {
     const RATE: u32 = 10;
     const RECORDS: usize = 400;
     /// More than is labelled meanwhile.
@@ -181,7 +178,7 @@ fn latency_beside_a_backfill() {
         let watcher = watch_rows(&stream.database, &rows, &stop);
         let began = Instant::now();
         let sent = send(&stream.topic, RATE, RECORDS);
-        eventually("all rows are there", || {
+        wait("all rows are there", LIMIT, || {
             (stream.database.number("SELECT count(*) FROM {s}.documents WHERE (version)[1] = 1") == RECORDS as i64)
                 .then_some(())
         });
@@ -199,7 +196,7 @@ fn latency_beside_a_backfill() {
 
 /// Sends at the rate, each record at once; the times of sending.
 fn send(topic: &str, rate: u32, records: usize) -> Vec<f64> {
-    let producer: BaseProducer = broker::config().set("linger.ms", "0").create().unwrap();
+    let producer = corpus::prompt_producer();
     let began = Instant::now();
     let mut sent = Vec::with_capacity(records);
     for number in 0..records {
@@ -216,8 +213,6 @@ fn send(topic: &str, rate: u32, records: usize) -> Vec<f64> {
     sent
 }
 
-#[test]
-#[ignore = "measures: runs alone, by `make bench`"]
 fn what_publishing_costs() {
     println!("\nA backlog of {BACKLOG} records, {PARTITIONS} partitions, documents a second");
     println!("| Round | Stored only | Stored and published | Ratio |");
@@ -239,7 +234,7 @@ fn documents_a_second(live: bool) -> f64 {
     let process = stream.start_claimed(&options(live));
     let began = Instant::now();
     let count = if live { "albertine_records_published_total" } else { "albertine_documents_stored_total" };
-    eventually("everything is done", || (process.metric(count) >= BACKLOG as f64).then_some(()));
+    wait_for_count(&process, count, BACKLOG, LIMIT);
     let seconds = began.elapsed().as_secs_f64();
     process.stop();
     BACKLOG as f64 / seconds
