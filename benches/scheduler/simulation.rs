@@ -247,16 +247,17 @@ impl<'a> Simulation<'a> {
         batch.steps += 1;
         batch.windows.iter_mut().for_each(|window| window.passes -= 1);
         let left: Vec<Window> = batch.windows.extract_if(.., |window| window.passes == 0).collect();
-        let (is_over, priority) = (batch.windows.is_empty(), batch.priority);
-        left.iter().for_each(|window| self.answer(window));
+        let is_over = batch.windows.is_empty();
+        for window in &left {
+            self.answer(window);
+        }
         if is_over {
             self.workers[worker].pop();
         }
-        let below = self.workers[worker].last().map(|batch| batch.priority);
-        if (!is_over && priority == Priority::Backfill) || (is_over && below == Some(Priority::Backfill)) {
-            if let Some(live) = self.policy.next_live_group() {
-                return self.begin(worker, live);
-            }
+        if self.workers[worker].last().is_some_and(|batch| batch.priority == Priority::Backfill)
+            && let Some(live) = self.policy.next_live_group()
+        {
+            return self.begin(worker, live);
         }
         let Some(batch) = self.workers[worker].last() else { return };
         let (windows, longest, steps) = (batch.windows.len(), batch.longest(), batch.steps);
