@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     domain::{evaluation::macro_f1, label::argmax},
-    engine::session::{ModelSession, OnnxRuntime},
+    engine::{runtime::OnnxRuntime, session::ModelSession},
     model::manifest::{Manifest, Precision},
     text::tokenize::Tokens,
 };

@@ -15,7 +15,7 @@ use std::{io, path::Path};
 
 use self::{answers::Answers, corpus::Corpus};
 use crate::{
-    engine::session::OnnxRuntime,
+    engine::runtime::OnnxRuntime,
     model::{
         files::ModelFolder,
         folder::{GraphBytes, Model},

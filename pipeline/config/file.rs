@@ -18,6 +18,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{
+    engine::Engine,
     resolved::{ConfigError, Problem},
     secret::ClientSettings,
 };
@@ -134,39 +135,6 @@ impl Default for SchemaRegistry {
             client_key: None,
             // A registry answers in milliseconds, and is asked again.
             timeout: Duration::from_secs(10),
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Engine {
-    pub onnxruntime_library: Option<PathBuf>,
-    /// `None`: one a core.
-    pub sessions: Option<NonZeroUsize>,
-    pub pin_threads: bool,
-    pub group_tokens_max: NonZeroUsize,
-    pub queue_tokens_max: NonZeroUsize,
-    pub backfill_queue_tokens_max: NonZeroUsize,
-    pub tokenizer_threads: NonZeroUsize,
-    /// 0: every text is computed.
-    pub duplicate_cache_bytes: ByteSize,
-}
-
-impl Default for Engine {
-    fn default() -> Self {
-        let size = |size: usize| NonZeroUsize::MIN.saturating_add(size - 1);
-        Self {
-            onnxruntime_library: None,
-            sessions: None,
-            pin_threads: false,
-            group_tokens_max: size(512),
-            queue_tokens_max: size(65_536),
-            // Enough that no session waits for tokenizing, and less than would make a pause of the backfill take long.
-            backfill_queue_tokens_max: size(16_384),
-            tokenizer_threads: size(1),
-            // Some 65,000 short texts: a day of a stream that repeats itself, and little beside a session.
-            duplicate_cache_bytes: ByteSize::mib(16),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! `KAFKA_BOOTSTRAP_SERVERS`, `DATABASE_URL` and `ORT_DYLIB_PATH` go first, and every key of the file is
 //! `ALBERTINE_SECTION__KEY`.
 
+pub mod engine;
 pub mod file;
 pub mod resolved;
 pub mod secret;

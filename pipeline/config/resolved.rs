@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr, num::NonZeroUsize, path::
 use chrono::DateTime;
 
 use super::{
-    Overrides,
-    file::{Backfill, Engine, Fields, FileConfig, Live, OneOrMany, OtherLanguages, Rejections, SchemaRegistry, Stream},
+    Overrides, engine,
+    file::{Backfill, Fields, FileConfig, Live, OneOrMany, OtherLanguages, Rejections, SchemaRegistry, Stream},
     secret::ClientSettings,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         mapping::{FieldMapping, FieldPath},
     },
     domain::rejection::RejectionLimits,
-    engine::EngineConfig,
+    engine::{EngineConfig, provider::Provider},
     publish::kafka::topics::{Cleanup, LiveTopicShape},
     registry::{ClientCertificate, RegistryConfig},
     source::kafka::Start,
@@ -32,6 +32,8 @@ pub struct Config {
     pub rejections_retention: Duration,
     /// `None`: no record carries the id of a schema.
     pub schema_registry: Option<RegistryConfig>,
+    /// What computes.
+    pub provider: Provider,
     pub engine: EngineConfig,
     pub tokenizer_threads: NonZeroUsize,
     /// 0: every text is computed.
@@ -152,14 +154,14 @@ fn listed(problems: &[Problem]) -> String {
 }
 
 #[derive(Default)]
-struct Problems(Vec<Problem>);
+pub(super) struct Problems(Vec<Problem>);
 
 impl Problems {
     fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
         self.0.push(Problem { key: key.into(), message: message.into() });
     }
 
-    fn check(&mut self, valid: bool, key: impl Into<String>, message: impl FnOnce() -> String) {
+    pub(super) fn check(&mut self, valid: bool, key: impl Into<String>, message: impl FnOnce() -> String) {
         if !valid {
             self.add(key, message());
         }
@@ -197,7 +199,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
         problems.check(!duration.is_zero(), key, || "must be longer than zero".into());
     }
     let backfill = resolve_backfill(&file.backfill, &mut problems);
-    let engine = resolve_engine(&file.engine, &mut problems);
+    let (provider, engine) = engine::resolve(&file.engine, &mut problems);
 
     let models: BTreeMap<String, ModelConfig> = file
         .models
@@ -231,6 +233,7 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
         claim_timeout: file.postgres.claim_timeout,
         rejections_retention: file.postgres.rejections_retention,
         schema_registry,
+        provider,
         engine,
         tokenizer_threads: file.engine.tokenizer_threads,
         duplicate_cache_bytes: bytes(file.engine.duplicate_cache_bytes),
@@ -241,20 +244,6 @@ pub fn resolve(file: FileConfig, overrides: Overrides) -> Result<Config, ConfigE
         models,
         streams: streams.into_iter().filter_map(|(name, stream)| Some((name, stream?))).collect(),
     })
-}
-
-fn resolve_engine(engine: &Engine, problems: &mut Problems) -> EngineConfig {
-    problems.check(engine.queue_tokens_max >= engine.group_tokens_max, "engine.queue_tokens_max", || {
-        format!("`{}` must be at least engine.group_tokens_max, `{}`", engine.queue_tokens_max, engine.group_tokens_max)
-    });
-    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    EngineConfig {
-        sessions: engine.sessions.unwrap_or(cores),
-        pin_threads: engine.pin_threads,
-        group_tokens_max: engine.group_tokens_max.get(),
-        queue_tokens_max: engine.queue_tokens_max.get(),
-        backfill_queue_tokens_max: engine.backfill_queue_tokens_max.get(),
-    }
 }
 
 /// Below it a slow answer of Postgres would lose shards that are worked on.
@@ -636,6 +625,8 @@ mod tests {
             "text_pair",
             "listen",
             "onnxruntime_library",
+            "cuda_device",
+            "cuda_memory_max",
             "sessions",
             "group",
             "dead_letters",
@@ -659,7 +650,8 @@ mod tests {
             format!("{shipped:?}"),
             "a default shown is not the default"
         );
-        load_text(&uncommented(), &[]).unwrap();
+        // Some settings are only for the other provider.
+        load_text(&uncommented().replace("= \"cpu\"", "= \"cuda\""), &[]).unwrap();
         // Every key a file can have, as the messages about unknown keys list them.
         for section in [
             "kafka",
@@ -700,6 +692,34 @@ mod tests {
         assert_eq!(stream.decoder.mapping.text.len(), 2);
         assert_eq!(stream.text_bytes_max, 1 << 20);
         assert_eq!(config.duplicate_cache_bytes, 16 << 20);
+    }
+
+    #[test]
+    fn the_engine_has_the_sizes_that_fit_what_computes() {
+        use crate::engine::provider::CudaDevice;
+
+        let cpu = load_text(VALID, &[]).unwrap();
+        assert_eq!((cpu.provider, cpu.engine.group_tokens_max), (Provider::Cpu, 512));
+        assert_eq!(cpu.engine.sessions, std::thread::available_parallelism().unwrap());
+        let cuda = |more: &[(&'static str, &'static str)]| {
+            let environment = [&[("ALBERTINE_ENGINE__EXECUTION_PROVIDER", "cuda")], more].concat();
+            load_text(VALID, &environment).unwrap()
+        };
+        let plain = cuda(&[]);
+        assert_eq!(plain.provider, Provider::Cuda(CudaDevice::default()));
+        assert_eq!((plain.engine.sessions.get(), plain.engine.group_tokens_max), (1, 16_384));
+        assert_eq!(plain.engine.backfill_queue_tokens_max, 65_536);
+        let given = cuda(&[
+            ("ALBERTINE_ENGINE__CUDA_DEVICE", "3"),
+            ("ALBERTINE_ENGINE__CUDA_MEMORY_MAX", "4GiB"),
+            ("ALBERTINE_ENGINE__SESSIONS", "2"),
+            ("ALBERTINE_ENGINE__GROUP_TOKENS_MAX", "8192"),
+            ("ALBERTINE_ENGINE__BACKFILL_QUEUE_TOKENS_MAX", "9999"),
+        ]);
+        let memory_max = NonZeroUsize::new(4 << 30);
+        assert_eq!(given.provider, Provider::Cuda(CudaDevice { index: 3, memory_max }));
+        let EngineConfig { sessions, group_tokens_max, backfill_queue_tokens_max, .. } = given.engine;
+        assert_eq!((sessions.get(), group_tokens_max, backfill_queue_tokens_max), (2, 8192, 9999));
     }
 
     #[test]
@@ -794,6 +814,30 @@ mod tests {
             (
                 with("[engine]\ngroup_tokens_max = 100\nqueue_tokens_max = 99"),
                 "`engine.queue_tokens_max`: `99` must be at least engine.group_tokens_max, `100`",
+            ),
+            (
+                with("[engine]\nexecution_provider = \"gpu\""),
+                "`engine.execution_provider`: unknown variant: found `gpu`, expected ``cpu` or `cuda``",
+            ),
+            (
+                with("[engine]\nexecution_provider = \"cuda\"\ncuda_device = -1"),
+                "`engine.cuda_device`: invalid value signed int `-1`, expected u16",
+            ),
+            (
+                with("[engine]\nexecution_provider = \"cuda\"\ncuda_memory_max = 0"),
+                "`engine.cuda_memory_max`: must be larger than zero",
+            ),
+            (
+                with("[engine]\nexecution_provider = \"cpu\"\ncuda_device = 0"),
+                "`engine.cuda_device`: is for a GPU, and the CPU computes: set `engine.execution_provider = \"cuda\"`, or remove it",
+            ),
+            (
+                with("[engine]\ncuda_memory_max = \"4GiB\""),
+                "`engine.cuda_memory_max`: is for a GPU, and the CPU computes: set `engine.execution_provider = \"cuda\"`, or remove it",
+            ),
+            (
+                with("[engine]\nexecution_provider = \"cuda\"\nqueue_tokens_max = 16383"),
+                "`engine.queue_tokens_max`: `16383` must be at least engine.group_tokens_max, `16384`",
             ),
             (
                 with("[engine]\ntokenizer_threads = 0"),

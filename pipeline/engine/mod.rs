@@ -9,10 +9,12 @@
 //!   priority is full, so a backfill never holds up a live document there.
 //! - A failing group is answered with an error for each of its windows; the worker goes on.
 //!
-//! It does not know streams, offsets or labels. [`scheduler`] is pure, [`session`] is the only importer
-//! of `ort`, [`worker`] holds the threads.
+//! It does not know streams, offsets or labels. [`scheduler`] and [`provider`] are pure, only [`runtime`] and
+//! [`session`] import `ort`, [`worker`] holds the threads.
 
 pub mod job;
+pub mod provider;
+pub mod runtime;
 pub mod scheduler;
 pub mod session;
 pub mod worker;

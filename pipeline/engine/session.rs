@@ -1,69 +1,32 @@
-//! The only importer of `ort`: loads ONNX Runtime, opens a model's graphs, runs a group through them.
+//! Runs a group of windows through a model's graphs.
 //!
 //! A [`ModelSession`] belongs to one thread and uses one core: on a CPU a document costs alone what it
-//! costs in a batch, so many single-threaded sessions beat one session of many threads.
+//! costs in a batch, so many single-threaded sessions beat one session of many threads. On a GPU one session computes
+//! large groups; hidden states go through the memory of this machine between two passes.
 
 use std::{
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use ort::{
-    environment::Environment,
-    session::{Session, builder::GraphOptimizationLevel},
+    session::Session,
     value::{
         DynValue, Tensor,
         TensorElementType::{self, Float32, Int32, Int64},
     },
 };
 
-use super::job::InferError;
+use super::{
+    job::InferError,
+    provider::Provider,
+    runtime::{OnnxRuntime, SessionError, open_graph},
+};
 use crate::{
     domain::early_exit::{EarlyExit, Trail},
     model::folder::{GraphBytes, Model, WindowLogits},
     text::tokenize::Tokens,
 };
-
-/// ONNX Runtime, loaded once a process.
-#[derive(Clone)]
-pub struct OnnxRuntime {
-    environment: Environment,
-}
-
-/// ONNX Runtime or a graph cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    #[error(
-        "cannot load ONNX Runtime from `{}`: {message}; set `engine.onnxruntime_library` or `ORT_DYLIB_PATH` to a libonnxruntime.so of version 1.23 or later",
-        path.display()
-    )]
-    Library { path: PathBuf, message: String },
-    #[error("model `{model}`: cannot open the `{graph}` graph: {message}")]
-    Open { model: String, graph: &'static str, message: String },
-    #[error("model `{model}`: the `{graph}` graph has {kind} {found:?}, not {expected:?}")]
-    Signature { model: String, graph: &'static str, kind: &'static str, expected: Vec<String>, found: Vec<String> },
-}
-
-impl OnnxRuntime {
-    /// Loads the library at `path`.
-    ///
-    /// # Errors
-    /// [`SessionError::Library`] where there is none, or one that is too old.
-    pub fn load(path: &Path) -> Result<Self, SessionError> {
-        let failed = |message: String| SessionError::Library { path: path.to_owned(), message };
-        if !path.is_file() {
-            return Err(failed("there is no such file".into()));
-        }
-        let environment = ort::init_from(path)
-            .map_err(|error| failed(error.to_string()))?
-            .with_name("albertine")
-            .with_telemetry(false)
-            .build()
-            .map_err(|error| failed(error.to_string()))?;
-        Ok(Self { environment })
-    }
-}
 
 /// A model ready to compute, on the calling thread.
 pub struct ModelSession {
@@ -198,13 +161,28 @@ impl ModelSession {
                 Network::Unrolled(open("model", bytes, &inputs, "logits")?)
             }
         };
-        Ok(Self {
+        let mut session = Self {
             network,
             labels: model.labels.len(),
             passes: model.passes,
             early_exit: model.early_exit.clone(),
             times: PartTimes::default(),
-        })
+        };
+        if runtime.provider() != Provider::Cpu {
+            session.warm_up().map_err(|error| runtime.unusable(&error))?;
+        }
+        Ok(session)
+    }
+
+    /// Computes two tokens. A provider loads some of its libraries only when an operator needs them, such as cuDNN: what is
+    /// missing is missed before the first record.
+    fn warm_up(&mut self) -> Result<(), ort::Error> {
+        let state = self.embed(Inputs::of(&[Tokens::single(&[0, 0])])?)?;
+        let mut batch: Batch<Tokens<'_>> = Batch { state, ..Batch::at_full_depth() };
+        self.pass(&mut batch)?;
+        self.logits(&batch.state)?;
+        self.take_times();
+        Ok(())
     }
 
     /// How many layers the network applies.
@@ -337,18 +315,7 @@ impl ModelSession {
 
     /// The logits of every row as it stands.
     fn heads<T>(&mut self, batch: &Batch<T>) -> Result<Vec<Vec<f32>>, ort::Error> {
-        let started = Instant::now();
-        let (logits, time) = match (&mut self.network, &batch.state) {
-            (Network::Stepped { head, .. }, State::Hidden { hidden, .. }) => {
-                (take(head.run(ort::inputs!["hidden" => hidden])?, "logits")?, &mut self.times.head)
-            }
-            (Network::Unrolled(model), State::Inputs(Inputs { ids, token_types, lengths })) => {
-                let inputs = ort::inputs!["input_ids" => ids, "token_type_ids" => token_types, "lengths" => lengths];
-                (take(model.run(inputs)?, "logits")?, &mut self.times.layers)
-            }
-            _ => return Ok(Vec::new()),
-        };
-        *time += started.elapsed();
+        let Some(logits) = self.logits(&batch.state)? else { return Ok(Vec::new()) };
         let (shape, values) = logits.try_extract_tensor::<f32>()?;
         if **shape != [batch.rows.len() as i64, self.labels as i64] {
             return Err(ort::Error::new(format!(
@@ -358,6 +325,23 @@ impl ModelSession {
             )));
         }
         Ok(values.chunks(self.labels).map(<[f32]>::to_vec).collect())
+    }
+
+    /// As the graph gives them; `None` of a state without rows.
+    fn logits(&mut self, state: &State) -> Result<Option<DynValue>, ort::Error> {
+        let started = Instant::now();
+        let (logits, time) = match (&mut self.network, state) {
+            (Network::Stepped { head, .. }, State::Hidden { hidden, .. }) => {
+                (take(head.run(ort::inputs!["hidden" => hidden])?, "logits")?, &mut self.times.head)
+            }
+            (Network::Unrolled(model), State::Inputs(Inputs { ids, token_types, lengths })) => {
+                let inputs = ort::inputs!["input_ids" => ids, "token_type_ids" => token_types, "lengths" => lengths];
+                (take(model.run(inputs)?, "logits")?, &mut self.times.layers)
+            }
+            _ => return Ok(None),
+        };
+        *time += started.elapsed();
+        Ok(Some(logits))
     }
 }
 
@@ -473,54 +457,4 @@ fn lengths_tensor(lengths: impl Iterator<Item = usize>) -> Result<Tensor<i32>, o
 
 fn take(mut outputs: ort::session::SessionOutputs<'_>, name: &str) -> Result<DynValue, ort::Error> {
     outputs.remove(name).ok_or_else(|| ort::Error::new(format!("the graph gave no output `{name}`")))
-}
-
-type Signature<'a> = (&'a [(&'a str, TensorElementType)], &'a str);
-
-fn open_graph(
-    runtime: &OnnxRuntime,
-    model: &Model,
-    graph: &'static str,
-    bytes: &[u8],
-    (inputs, output): Signature<'_>,
-) -> Result<Session, SessionError> {
-    let session = build_session(runtime, bytes).map_err(|error| SessionError::Open {
-        model: model.name.to_string(),
-        graph,
-        message: error.to_string(),
-    })?;
-    let mismatch =
-        |kind, expected, found| SessionError::Signature { model: model.name.to_string(), graph, kind, expected, found };
-    let mut expected: Vec<String> = inputs.iter().map(|(name, element)| format!("{name}: {element}")).collect();
-    let mut found: Vec<String> = session
-        .inputs()
-        .iter()
-        .map(|input| {
-            let element =
-                input.dtype().tensor_type().map_or_else(|| "not a tensor".into(), |element| element.to_string());
-            format!("{}: {element}", input.name())
-        })
-        .collect();
-    expected.sort();
-    found.sort();
-    if expected != found {
-        return Err(mismatch("inputs", expected, found));
-    }
-    let found: Vec<String> = session.outputs().iter().map(|output| output.name().to_owned()).collect();
-    if found != [output] {
-        return Err(mismatch("outputs", vec![output.to_owned()], found));
-    }
-    Ok(session)
-}
-
-/// One thread, no spinning. The memory pattern is off: it keeps an arena for every shape it has seen, and
-/// lengths vary.
-fn build_session(runtime: &OnnxRuntime, bytes: &[u8]) -> Result<Session, ort::Error> {
-    let mut builder = Session::builder(&runtime.environment)?
-        .with_intra_threads(1)?
-        .with_inter_threads(1)?
-        .with_intra_op_spinning(false)?
-        .with_memory_pattern(false)?
-        .with_optimization_level(GraphOptimizationLevel::All)?;
-    builder.commit_from_memory(bytes)
 }

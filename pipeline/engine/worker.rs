@@ -12,8 +12,9 @@ use std::{
 
 use super::{
     job::{InferError, Job, ModelIndex, Priority, WindowTask, split},
+    runtime::{OnnxRuntime, SessionError},
     scheduler::{Group, Running, Scheduler},
-    session::{Batch, ModelSession, OnnxRuntime, SessionError},
+    session::{Batch, ModelSession},
 };
 use crate::{
     crash::crash_point,
@@ -71,6 +72,8 @@ impl Engine {
                 .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
                 .collect::<Result<_, _>>()
         })?;
+        metrics::gauge!(names::ENGINE_SESSIONS, "provider" => runtime.provider().to_string())
+            .set(config.sessions.get() as f64);
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue { scheduler: Scheduler::new(config.group_tokens_max), closed: false }),
             work: Condvar::new(),

@@ -34,6 +34,7 @@ pub const SUMS_FOLDED: &str = "albertine_sums_folded_total";
 pub const DUPLICATE_HITS: &str = "albertine_duplicate_hits_total";
 pub const DUPLICATES_COALESCED: &str = "albertine_duplicates_coalesced_total";
 pub const DUPLICATE_MISSES: &str = "albertine_duplicate_misses_total";
+pub const ENGINE_SESSIONS: &str = "albertine_engine_sessions";
 pub const ENGINE_QUEUED_TOKENS: &str = "albertine_engine_queued_tokens";
 pub const ENGINE_GROUP_SECONDS: &str = "albertine_engine_group_seconds";
 pub const ENGINE_WINDOWS: &str = "albertine_engine_windows_total";
@@ -111,6 +112,7 @@ fn describe() {
     describe_counter!(DUPLICATE_HITS, "Documents whose texts a model had computed before, by model.");
     describe_counter!(DUPLICATES_COALESCED, "Documents that waited for the same texts in work, by model.");
     describe_counter!(DUPLICATE_MISSES, "Documents that were computed while duplicates are looked for, by model.");
+    describe_gauge!(ENGINE_SESSIONS, Unit::Count, "Threads that compute, by what they compute on: `cpu`, or `cuda:0`.");
     describe_gauge!(ENGINE_QUEUED_TOKENS, Unit::Count, "Tokens that wait for an engine thread.");
     describe_histogram!(ENGINE_GROUP_SECONDS, Unit::Seconds, "Time to compute a group of windows, by model.");
     describe_counter!(ENGINE_WINDOWS, "Windows computed, by model.");

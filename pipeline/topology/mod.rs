@@ -34,7 +34,7 @@ use crate::{
     config::resolved::{Config, StreamConfig},
     decode::schema::{NoSchemas, Schemas},
     domain::backfill::TOPIC_PREFIX,
-    engine::{Engine, job::ModelIndex, session::OnnxRuntime},
+    engine::{Engine, job::ModelIndex, runtime::OnnxRuntime},
     model::folder::Model,
     registry::Registry,
     storage::{postgres::Postgres, retention},
@@ -109,7 +109,7 @@ pub fn open_model(config: &Config, name: &str) -> anyhow::Result<Model> {
     Ok(if entry.early_exit { model } else { model.at_full_depth() })
 }
 
-/// Loads ONNX Runtime from where the configuration says.
+/// Loads ONNX Runtime from where the configuration says, to compute with what it says.
 ///
 /// # Errors
 /// Where it does not say, or nothing usable is there.
@@ -117,7 +117,7 @@ pub fn load_runtime(config: &Config) -> anyhow::Result<OnnxRuntime> {
     let library = config.onnxruntime_library.as_deref().ok_or_else(|| {
         anyhow!("where is ONNX Runtime? set `engine.onnxruntime_library` or `ORT_DYLIB_PATH` to its libonnxruntime.so")
     })?;
-    Ok(OnnxRuntime::load(library)?)
+    Ok(OnnxRuntime::load(library)?.on(config.provider)?)
 }
 
 /// Where the schemas of records come from.
@@ -187,6 +187,7 @@ impl<'a> Pipeline<'a> {
         }
         let schemas = schemas(config)?;
         let host = ModelHost::start(config, streams.into_iter().flat_map(|stream| &stream.models))?;
+        tracing::info!(provider = %config.provider, sessions = config.engine.sessions, "the engine is ready");
         let mut maintenance = JoinSet::new();
         maintenance.spawn(maintain(store.clone(), config.rejections_retention));
         maintenance.spawn(fold(store.clone()));

@@ -229,6 +229,16 @@ fn a_runtime_that_is_missing_or_is_none() {
 }
 
 #[test]
+fn a_runtime_that_cannot_compute_on_what_is_configured() {
+    let answer = check(&Stream::new(1), |command| {
+        command.env("ALBERTINE_ENGINE__EXECUTION_PROVIDER", "cuda");
+    });
+    assert!(answer.stdout.contains("not run, for want of ONNX Runtime"), "the folder is still checked: {answer:#?}");
+    let remedy = "or set `engine.execution_provider = \"cpu\"`";
+    expect_only_failure(answer, "ONNX Runtime", "cannot compute on `cuda:0` with the ONNX Runtime in", remedy);
+}
+
+#[test]
 fn every_failure_is_found_in_one_go() {
     let answer = check(&Stream::new(1), |command| {
         command

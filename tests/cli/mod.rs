@@ -11,6 +11,7 @@ mod model;
 mod own_data;
 mod pipes;
 mod position;
+mod provider;
 mod secrets;
 mod security;
 mod status;

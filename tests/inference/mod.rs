@@ -10,6 +10,7 @@ mod golden;
 mod graph;
 mod grouping;
 mod instant;
+mod provider;
 
 use std::{
     path::PathBuf,
@@ -17,7 +18,7 @@ use std::{
 };
 
 use albertine::{
-    engine::session::{ModelSession, OnnxRuntime},
+    engine::{runtime::OnnxRuntime, session::ModelSession},
     model::folder::Model,
 };
 use serde::Deserialize;

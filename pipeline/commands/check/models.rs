@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use crate::{
     commands::report::Report,
     config::resolved::Config,
-    engine::session::{ModelSession, OnnxRuntime},
+    engine::{runtime::OnnxRuntime, session::ModelSession},
     model::folder::{Model, WindowLogits},
     text::tokenize::Texts,
     topology,
@@ -19,7 +19,7 @@ pub fn check(config: &Config, report: &mut Report) -> std::io::Result<BTreeMap<S
     let library = config.onnxruntime_library.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
     let runtime = match runtime {
         Ok(runtime) => {
-            report.line("ONNX Runtime", Ok(library))?;
+            report.line("ONNX Runtime", Ok(format!("{library}, computes on `{}`", runtime.provider())))?;
             Some(runtime)
         }
         Err(error) => {

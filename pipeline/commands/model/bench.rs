@@ -1,4 +1,4 @@
-//! `albertine model bench`: how fast one session is on one core, by length, and what share of the time goes where.
+//! `albertine model bench`: how fast one session is on one core or GPU, by length, and what share of the time goes where.
 //!
 //! Lengths take turns, so that a machine that slows down slows all of them; figures are medians over the rounds.
 
@@ -16,7 +16,10 @@ use crate::{
         output::{Shown, print_json, table},
         progress,
     },
-    engine::session::{ModelSession, PartTimes},
+    engine::{
+        provider::Provider,
+        session::{ModelSession, PartTimes},
+    },
     model::folder::Model,
     text::tokenize::{Texts, TokenWindow, Tokens},
     topology,
@@ -37,8 +40,8 @@ Examples:
   albertine model bench albert-sentiment
   albertine model bench models/my-model --lengths 16,64,512 --batch 4 --seconds 20 --json
 
-One session on one thread, as each of the engine's threads has one. Compare figures of one machine and one run only,
-with nothing else running.")]
+One session on one thread, as each of the engine's threads has one, on what `engine.execution_provider` names; a GPU
+needs many texts at once (`--batch`). Compare figures of one machine and one run only, with nothing else running.")]
 pub struct BenchArgs {
     /// The model, by its name in the configuration or by its folder
     model: String,
@@ -59,7 +62,8 @@ pub struct BenchArgs {
 pub fn run(global: &GlobalOptions, args: &BenchArgs) -> anyhow::Result<()> {
     let config = global.load_config_or_defaults()?;
     let model = super::open(&config, &args.model)?;
-    let mut session = ModelSession::open(&topology::load_runtime(&config)?, &model)?;
+    let runtime = topology::load_runtime(&config)?;
+    let mut session = ModelSession::open(&runtime, &model)?;
     let words = model.tokenizer.single_token_words(WORDS);
     if words.is_empty() {
         bail!("no word of the tokenizer is one token: texts of a known length cannot be made");
@@ -77,9 +81,9 @@ pub fn run(global: &GlobalOptions, args: &BenchArgs) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let measured: Vec<Measured> = samples.iter().map(Sample::measured).collect();
     if args.json {
-        return print_json(&as_json(&model, args, &measured));
+        return print_json(&as_json(&model, runtime.provider(), args, &measured));
     }
-    Ok(std::io::stdout().lock().write_all(as_text(&model, args, &measured).as_bytes())?)
+    Ok(std::io::stdout().lock().write_all(as_text(&model, runtime.provider(), args, &measured).as_bytes())?)
 }
 
 fn lengths(args: &BenchArgs, model: &Model) -> Result<Vec<usize>, UsageError> {
@@ -201,7 +205,7 @@ impl Measured {
     }
 }
 
-fn as_text(model: &Model, args: &BenchArgs, measured: &[Measured]) -> String {
+fn as_text(model: &Model, provider: Provider, args: &BenchArgs, measured: &[Measured]) -> String {
     let heads = ["tokens", "texts/s", "tokens/s", "ms a text", "tokenize", "embed", "layers", "head", "rest"];
     let row = |measured: &Measured| {
         let seconds = measured.round.seconds();
@@ -217,7 +221,7 @@ fn as_text(model: &Model, args: &BenchArgs, measured: &[Measured]) -> String {
         .collect()
     };
     format!(
-        "Model {} {}: {} passes, one session on one thread, {} text(s) at once\n{}",
+        "Model {} {}: {} passes, one session on one thread on `{provider}`, {} text(s) at once\n{}",
         model.name,
         model.version,
         model.passes,
@@ -226,7 +230,7 @@ fn as_text(model: &Model, args: &BenchArgs, measured: &[Measured]) -> String {
     )
 }
 
-fn as_json(model: &Model, args: &BenchArgs, measured: &[Measured]) -> Value {
+fn as_json(model: &Model, provider: Provider, args: &BenchArgs, measured: &[Measured]) -> Value {
     let row = |measured: &Measured| {
         let seconds: serde_json::Map<_, _> =
             measured.round.parts().iter().map(|(part, seconds)| ((*part).to_owned(), json!(seconds))).collect();
@@ -239,6 +243,7 @@ fn as_json(model: &Model, args: &BenchArgs, measured: &[Measured]) -> Value {
     };
     json!({
         "model": &*model.name, "model_version": &*model.version, "passes": model.passes, "batch": args.batch,
+        "execution_provider": provider.to_string(),
         "lengths": measured.iter().map(row).collect::<Vec<_>>(),
     })
 }

@@ -20,7 +20,7 @@ use crate::{
         early_exit::EarlyExit,
         exit_calibration::{Figures, Sample, SampleWindow, Terms, Trial, best, calibrate},
     },
-    engine::session::{ModelSession, OnnxRuntime},
+    engine::{runtime::OnnxRuntime, session::ModelSession},
     model::{
         files::MANIFEST_FILE,
         folder::{GraphBytes, Model},

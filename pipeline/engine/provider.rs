@@ -1,0 +1,127 @@
+//! What computes the graphs: the cores of this machine, or a GPU. Which sizes fit it, and what its failures mean.
+//!
+//! It is pure; [`super::session`] tells ONNX Runtime.
+
+use std::{fmt, num::NonZeroUsize};
+
+/// An execution provider of ONNX Runtime.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Provider {
+    #[default]
+    Cpu,
+    Cuda(CudaDevice),
+}
+
+/// A GPU of NVIDIA's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CudaDevice {
+    /// From 0, among the devices that CUDA lets this process see.
+    pub index: u16,
+    /// Of the arena of each graph of each session, in bytes; `None`: as much as the device has.
+    pub memory_max: Option<NonZeroUsize>,
+}
+
+/// Sizes of the engine that fit a provider, where the configuration gives none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    pub sessions: NonZeroUsize,
+    pub group_tokens_max: NonZeroUsize,
+    pub backfill_queue_tokens_max: NonZeroUsize,
+}
+
+/// Why a graph could not be opened, as far as ONNX Runtime's message tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failure {
+    /// The provider itself cannot compute: no driver, no such device, no memory.
+    Provider,
+    /// The provider has no implementation of some of the graph's operators.
+    Operators,
+    Graph,
+}
+
+impl Provider {
+    /// As the configuration names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda(_) => "cuda",
+        }
+    }
+
+    /// On a machine with as many cores.
+    pub fn sizes(self, cores: NonZeroUsize) -> Sizes {
+        let size = |size: usize| NonZeroUsize::MIN.saturating_add(size - 1);
+        match self {
+            // The queue: enough that no session waits for tokenizing, and less than would make a pause of the backfill take
+            // long.
+            Self::Cpu => {
+                Sizes { sessions: cores, group_tokens_max: size(512), backfill_queue_tokens_max: size(16_384) }
+            }
+            // One session: a device shares its multiprocessors out within a large group by itself, and every further session
+            // takes weights and an arena of their own. The group is an estimate that was not measured: one that keeps some
+            // hundred multiprocessors at work. The queue holds a few groups, so that the next one is there.
+            Self::Cuda(_) => Sizes {
+                sessions: NonZeroUsize::MIN,
+                group_tokens_max: size(16_384),
+                backfill_queue_tokens_max: size(65_536),
+            },
+        }
+    }
+
+    /// What it means that ONNX Runtime could not open a graph on this provider.
+    pub fn failure(self, message: &str) -> Failure {
+        if self == Self::Cpu {
+            return Failure::Graph;
+        }
+        if message.contains("fallback to CPU EP has been explicitly disabled") {
+            return Failure::Operators;
+        }
+        // As CUDA's own libraries are quoted: `CUDA failure 100: no CUDA-capable device is detected ; …`.
+        let quotes_library = ["CUDA failure", "CUBLAS failure", "CUDNN failure"].iter().any(|of| message.contains(of));
+        if quotes_library { Failure::Provider } else { Failure::Graph }
+    }
+}
+
+/// `cpu`, or `cuda:` with the device's index.
+impl fmt::Display for Provider {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => formatter.write_str("cpu"),
+            Self::Cuda(device) => write!(formatter, "cuda:{}", device.index),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CUDA: Provider = Provider::Cuda(CudaDevice { index: 1, memory_max: None });
+
+    #[test]
+    fn a_device_is_given_one_session_and_groups_that_are_large_for_a_core() {
+        let cores = NonZeroUsize::new(6).unwrap();
+        let (cpu, cuda) = (Provider::Cpu.sizes(cores), CUDA.sizes(cores));
+        assert_eq!((cpu.sessions, cuda.sessions), (cores, NonZeroUsize::MIN));
+        assert!(cuda.group_tokens_max > cpu.group_tokens_max);
+        assert!(cuda.backfill_queue_tokens_max > cuda.group_tokens_max, "the next group is there");
+    }
+
+    #[test]
+    fn failures_are_told_apart_by_what_onnx_runtime_says_of_them() {
+        let fallback = "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been explicitly disabled by the user.";
+        let device = "CUDA failure 100: no CUDA-capable device is detected ; GPU=-1 ; hostname=a ; expr=cudaSetDevice(info_.device_id);";
+        let graph = "Load model failed: Protobuf parsing failed.";
+        for (message, failure) in [(fallback, Failure::Operators), (device, Failure::Provider), (graph, Failure::Graph)]
+        {
+            assert_eq!(CUDA.failure(message), failure, "{message}");
+            assert_eq!(Provider::Cpu.failure(message), Failure::Graph, "no other provider is asked: {message}");
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_the_configuration() {
+        assert_eq!((Provider::default().name(), Provider::default().to_string()), ("cpu", "cpu".into()));
+        assert_eq!((CUDA.name(), CUDA.to_string()), ("cuda", "cuda:1".into()));
+    }
+}
