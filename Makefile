@@ -36,7 +36,7 @@ fuzz: ## libFuzzer against decoding, mappings, windows and the configuration, a 
 
 bench: ## speed, latency, growth and what each stage costs; an hour with nothing else running; see benches/README.md
 	@config/local/prepare tests
-	@$(WITH_SERVICES) cargo bench --locked
+	@$(WITH_SERVICES) cargo bench --locked --bench scheduler --bench pipeline
 
 test-models: ## the Python that converts models, in an environment of its own; torch is large
 	@config/local/test-models

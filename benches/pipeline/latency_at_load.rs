@@ -11,7 +11,10 @@ use std::{
 
 use albertine::{
     domain::live::{LivePosition, POSITION_HEADER},
-    engine::session::{Batch, ModelSession, OnnxRuntime},
+    engine::{
+        runtime::OnnxRuntime,
+        session::{Batch, ModelSession},
+    },
     model::folder::Model,
 };
 use rdkafka::{
