@@ -1,7 +1,10 @@
 //! 1 to 16 workers of one group. Their model waits instead of computing, so that two cores can show what sixteen machines
 //! would: what coordination, the broker and the database cost.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use crate::{
     Arguments, corpus,
@@ -20,8 +23,10 @@ const LIMIT: Duration = Duration::from_mins(2);
 const STORED: &str = "albertine_documents_stored_total";
 /// Of the speed that the new number of workers has in the end.
 const FULL: f64 = 0.95;
-/// The slice of time in which speed is looked at after a worker joined.
-const SLICE: Duration = Duration::from_millis(500);
+/// How often the count is looked at after a worker joined.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Speed is what was stored in so long: workers store a batch at a time.
+const SLICE: Duration = Duration::from_secs(3);
 
 fn options() -> Options {
     Options {
@@ -100,20 +105,23 @@ fn speed(workers: usize) -> f64 {
     speed
 }
 
-/// Seconds until a worker that joins four has brought the group to its new speed.
+/// Seconds until a worker that joins four has brought the group to its new speed, and keeps it for a slice of time.
 fn joining() -> f64 {
     let stream = backlog(5, 90);
     let mut workers = start(&stream, 4);
     let began = Instant::now();
     workers.push(stream.start(&options()));
     let full = 5.0 * 1000.0 / DOCUMENT_MS as f64 * FULL;
-    let mut before = stored(&workers[..4]);
+    let mut looks: VecDeque<(Instant, f64)> = VecDeque::new();
     let seconds = wait("the group has its new speed", LIMIT, || {
-        let slice = Instant::now();
-        std::thread::sleep(SLICE);
-        let now = stored(&workers);
-        let speed = (now - std::mem::replace(&mut before, now)) / slice.elapsed().as_secs_f64();
-        (speed >= full).then(|| (slice - began).as_secs_f64())
+        std::thread::sleep(LOOK_INTERVAL);
+        looks.push_back((Instant::now(), stored(&workers)));
+        while looks.len() > 1 && looks[1].0.elapsed() >= SLICE {
+            looks.pop_front();
+        }
+        let (from, before) = looks[0];
+        let speed = (looks[looks.len() - 1].1 - before) / from.elapsed().as_secs_f64();
+        (from.elapsed() >= SLICE && speed >= full).then(|| (from - began).as_secs_f64())
     });
     kill(workers);
     seconds

@@ -22,6 +22,7 @@ use crate::{
     model::folder::Model,
     source::file::{self, FileRecord},
     stream::{
+        duplicates,
         inference::{DocumentResult, Prepared},
         intake,
     },
@@ -128,9 +129,14 @@ impl<'a> Labeller<'a> {
             Ok(prepared) => {
                 self.pending.insert(ticket, record);
                 let answers = self.answers.0.clone();
-                self.host.inference.infer(prepared, Priority::Live, self.flow, move |result| {
-                    let _ = answers.send((ticket, result));
-                });
+                self.host.inference.infer(
+                    prepared,
+                    (Priority::Live, self.flow),
+                    &duplicates::always(),
+                    move |result| {
+                        let _ = answers.send((ticket, result));
+                    },
+                );
             }
         }
         while let Ok(answer) = self.answers.1.try_recv() {

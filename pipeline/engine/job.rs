@@ -28,14 +28,33 @@ pub enum Priority {
     Backfill,
 }
 
+/// Who asked for a job.
+pub trait Answer: Send {
+    /// Whether anybody still waits. Once this was denied, the job is dropped, and its answer with it, uncalled. Asked
+    /// before each window is computed, on an engine's thread.
+    fn is_wanted(&mut self) -> bool;
+    /// Called once, on an engine's thread, when every window is done. It must not block for long.
+    fn give(self: Box<Self>, result: JobResult);
+}
+
+/// One that is always wanted.
+impl<F: FnOnce(JobResult) + Send> Answer for F {
+    fn is_wanted(&mut self) -> bool {
+        true
+    }
+
+    fn give(self: Box<Self>, result: JobResult) {
+        self(result);
+    }
+}
+
 /// The windows of one document, for each model it goes through.
 pub struct Job {
     pub priority: Priority,
     /// Jobs of one flow wait for each other, and share the engine with other flows.
     pub flow: Flow,
     pub inputs: Vec<JobInput>,
-    /// Called once, on a worker's thread, when every window is done. It must not block for long.
-    pub done: Box<dyn FnOnce(JobResult) + Send>,
+    pub answer: Box<dyn Answer>,
 }
 
 pub struct JobInput {
@@ -71,7 +90,8 @@ struct Gather {
 struct GatherState {
     results: Vec<Vec<(usize, Option<WindowLogits>)>>,
     error: Option<InferError>,
-    done: Option<Box<dyn FnOnce(JobResult) + Send>>,
+    /// `None` once it was given, or is not wanted any more.
+    answer: Option<Box<dyn Answer>>,
 }
 
 /// Splits a job into its windows, each with the model it is for. A job without windows is answered at once.
@@ -80,12 +100,12 @@ pub fn split(job: Job) -> Vec<(ModelIndex, WindowTask)> {
         job.inputs.iter().map(|input| input.windows.iter().map(|window| (window.fresh, None)).collect()).collect();
     let count: usize = results.iter().map(Vec::len).sum();
     if count == 0 {
-        (job.done)(Ok(results.iter().map(|_| Vec::new()).collect()));
+        job.answer.give(Ok(results.iter().map(|_| Vec::new()).collect()));
         return Vec::new();
     }
     let gather = Arc::new(Gather {
         remaining: AtomicUsize::new(count),
-        state: Mutex::new(GatherState { results, error: None, done: Some(job.done) }),
+        state: Mutex::new(GatherState { results, error: None, answer: Some(job.answer) }),
     });
     let mut tasks = Vec::with_capacity(count);
     for (input, JobInput { model, windows }) in job.inputs.into_iter().enumerate() {
@@ -103,6 +123,16 @@ impl Tokenized for WindowTask {
 }
 
 impl WindowTask {
+    /// Whether anybody waits for its document. Where nobody does, neither will anybody later.
+    pub fn is_wanted(&self) -> bool {
+        let mut state = self.gather.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_wanted = state.answer.as_mut().is_some_and(|answer| answer.is_wanted());
+        let unwanted = if is_wanted { None } else { state.answer.take() };
+        drop(state);
+        drop(unwanted);
+        is_wanted
+    }
+
     /// Delivers this window's logits, or why there are none.
     pub fn finish(self, result: Result<WindowLogits, InferError>) {
         let mut state = self.gather.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,11 +147,11 @@ impl WindowTask {
             windows.into_iter().filter_map(|(weight, logits)| Some((weight, logits?))).collect()
         };
         let results = std::mem::take(&mut state.results).into_iter().map(whole).collect();
-        let answer = state.error.take().map_or(Ok(results), Err);
-        let done = state.done.take();
+        let result = state.error.take().map_or(Ok(results), Err);
+        let answer = state.answer.take();
         drop(state);
-        if let Some(done) = done {
-            done(answer);
+        if let Some(answer) = answer {
+            answer.give(result);
         }
     }
 }
@@ -148,7 +178,7 @@ mod tests {
                 priority: Priority::Live,
                 flow: 0,
                 inputs,
-                done: Box::new(move |result| sender.send(result).unwrap()),
+                answer: Box::new(move |result| sender.send(result).unwrap()),
             },
             receiver,
         )
@@ -167,6 +197,32 @@ mod tests {
         let wanted = vec![vec![(5, logits(&[0.0, 2.0])), (3, logits(&[0.0, 1.0]))], vec![(5, logits(&[1.0, 0.0]))]];
         assert_eq!(answer, wanted);
         assert!(answers.try_recv().is_err());
+    }
+
+    #[test]
+    fn an_answer_that_is_not_wanted_any_more_is_dropped_and_never_given() {
+        struct WantedOnce(usize, mpsc::Sender<JobResult>);
+        impl Answer for WantedOnce {
+            fn is_wanted(&mut self) -> bool {
+                self.0 += 1;
+                self.0 == 1
+            }
+
+            fn give(self: Box<Self>, result: JobResult) {
+                self.1.send(result).unwrap();
+            }
+        }
+        let (mut job, _) = job(vec![vec![window(5), window(3)]]);
+        let (sender, answers) = mpsc::channel();
+        job.answer = Box::new(WantedOnce(0, sender));
+        let tasks = split(job);
+        assert!(tasks[0].1.is_wanted());
+        assert!(!tasks[1].1.is_wanted());
+        assert!(!tasks[0].1.is_wanted(), "nor is it asked again");
+        assert_eq!(answers.try_recv().unwrap_err(), mpsc::TryRecvError::Disconnected);
+        for (_, task) in tasks {
+            task.finish(Ok(logits(&[0.0])));
+        }
     }
 
     #[test]

@@ -219,7 +219,10 @@ impl Worker {
         let started = Instant::now();
         let Group { priority, model, windows } = group;
         let mut batch = Batch::new();
-        let mut entering = windows;
+        let mut entering = self.wanted(model, windows);
+        if entering.is_empty() {
+            return;
+        }
         let mut steps = 0;
         loop {
             let computed = self.step(model, &mut batch, entering);
@@ -238,10 +241,20 @@ impl Worker {
             }
             let (windows, longest, passes) = (batch.len(), batch.longest(), self.sessions[model].passes());
             let running = Running { priority, model, windows, longest, steps, passes };
-            entering = self.shared.companions(&running);
+            entering = self.wanted(model, self.shared.companions(&running));
         }
         metrics::histogram!(names::ENGINE_GROUP_SECONDS, "model" => self.names[model].to_string())
             .record(started.elapsed());
+    }
+
+    /// Those whose documents somebody waits for. The others' partitions went to another worker, which reads them again.
+    fn wanted(&self, model: ModelIndex, windows: Vec<WindowTask>) -> Vec<WindowTask> {
+        let (wanted, unwanted): (Vec<_>, Vec<_>) = windows.into_iter().partition(WindowTask::is_wanted);
+        if !unwanted.is_empty() {
+            metrics::counter!(names::ENGINE_WINDOWS_ABANDONED, "model" => self.names[model].to_string())
+                .increment(unwanted.len() as u64);
+        }
+        wanted
     }
 
     /// One pass, with windows that enter before it.

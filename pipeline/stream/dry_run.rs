@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    duplicates,
     inference::Inference,
     intake::{self, IntakeConfig, Prepared},
 };
@@ -154,7 +155,7 @@ impl DryRun {
             _ => None,
         };
         let answers = self.answers.0.clone();
-        intake::infer(&self.config, inference, prepared, move |outcome| {
+        intake::infer(&self.config, inference, prepared, &duplicates::always(), move |outcome| {
             let _ = answers.send(Answer { number, place, text, outcome });
         });
         Ok(())

@@ -10,7 +10,8 @@
 //! - Whoever waits is answered with what was computed, or with its error, on the thread that answers the computation. An
 //!   error is not kept: the next one computes anew. To let each one compute on its own instead would mean to submit from
 //!   an engine's thread, which must not block.
-//! - A [`Claim`] that is dropped takes along who waits for it, uncalled: what the engine promises of its jobs.
+//! - A [`Claim`] that is dropped takes along who waits for it, uncalled: what the engine promises of its jobs. A computation
+//!   is wanted as long as one of those who wait for it is.
 
 use std::{
     collections::HashMap,
@@ -61,8 +62,20 @@ pub type Key = (TextDigest, ModelIndex);
 /// Those who wait for each other in the engine.
 pub type Line = (Priority, Flow);
 
-/// Called once with what was computed, unless its computation is dropped. It must not block for long.
-pub type Waiter = Box<dyn FnOnce(Result<Arc<DocumentLogits>, InferError>) + Send>;
+/// Whether somebody still waits; once it says no, it does so for good. It must not block.
+pub type Wanted = Arc<dyn Fn() -> bool + Send + Sync>;
+
+/// Of one who waits to the end.
+pub fn always() -> Wanted {
+    Arc::new(|| true)
+}
+
+/// Somebody who waits for what is computed.
+pub struct Waiter {
+    /// Called once, unless the computation is dropped. It must not block for long.
+    pub give: Box<dyn FnOnce(Result<Arc<DocumentLogits>, InferError>) + Send>,
+    pub is_wanted: Wanted,
+}
 
 /// See the module.
 pub struct Duplicates {
@@ -112,7 +125,7 @@ impl Duplicates {
         }
         if let Some(found) = state.computed.get(&key).cloned() {
             drop(state);
-            waiter(Ok(found));
+            (waiter.give)(Ok(found));
             return Claimed::Found;
         }
         state.pending.insert((key, line), vec![waiter]);
@@ -129,8 +142,24 @@ impl Claim {
     pub fn finish(mut self, result: Result<DocumentLogits, InferError>) {
         let result = result.map(Arc::new);
         for waiter in self.settle(result.as_ref().ok()) {
-            waiter(result.clone());
+            (waiter.give)(result.clone());
         }
+    }
+
+    /// Whether any of those who wait still does. Where none does the claim is over, and who comes next owes the computation.
+    pub fn is_wanted(&mut self) -> bool {
+        let Some(owed) = self.owed else { return false };
+        let mut state = self.duplicates.lock();
+        let waiters = state.pending.get(&owed);
+        let is_wanted = waiters.is_some_and(|waiters| waiters.iter().any(|waiter| (waiter.is_wanted)()));
+        if !is_wanted {
+            self.owed = None;
+            // Under the same lock, or somebody could join meanwhile; dropped without it, as they may hold another claim.
+            let unwanted = state.pending.remove(&owed);
+            drop(state);
+            drop(unwanted);
+        }
+        is_wanted
     }
 
     /// Those who wait. They are called, or dropped, without the lock: one of them may hold another claim.
@@ -179,9 +208,13 @@ mod tests {
 
     type Answer = Result<Arc<DocumentLogits>, InferError>;
 
+    fn waiting(give: impl FnOnce(Answer) + Send + 'static) -> Waiter {
+        Waiter { give: Box::new(give), is_wanted: always() }
+    }
+
     fn waiter() -> (Waiter, mpsc::Receiver<Answer>) {
         let (sender, answers) = mpsc::channel();
-        (Box::new(move |answer| sender.send(answer).unwrap()), answers)
+        (waiting(move |answer| sender.send(answer).unwrap()), answers)
     }
 
     fn claim(duplicates: &Arc<Duplicates>, text: &str, line: Line) -> (Claimed, mpsc::Receiver<Answer>) {
@@ -263,7 +296,7 @@ mod tests {
         let duplicates = Arc::new(Duplicates::new(10_000));
         let (sender, anew) = mpsc::channel();
         let again = Arc::clone(&duplicates);
-        let waiter: Waiter = Box::new(move |_| sender.send(claim(&again, "a", LIVE)).unwrap());
+        let waiter = waiting(move |_| sender.send(claim(&again, "a", LIVE)).unwrap());
         missing(duplicates.claim(key("a"), LIVE, waiter)).finish(Err(InferError("no memory".into())));
         let (claimed, answers) = anew.recv().unwrap();
         let (joined, joined_answers) = claim(&duplicates, "a", LIVE);
@@ -279,7 +312,7 @@ mod tests {
         let (_, second_answers) = claim(&duplicates, "a", LIVE);
         // A waiter that itself holds the last of another claim.
         let other = missing(claim(&duplicates, "b", LIVE).0);
-        let holds: Waiter = Box::new(move |_| drop(other));
+        let holds = waiting(move |_| drop(other));
         assert!(matches!(duplicates.claim(key("a"), LIVE, holds), Claimed::Joined));
         drop(first);
         for answers in [first_answers, second_answers] {

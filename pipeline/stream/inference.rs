@@ -1,19 +1,18 @@
 //! A document's way through its models: what a model said of its texts before is looked up, the rest is tokenized and
 //! computed. The one way for streams, dry runs and files.
 //!
-//! Contract: [`Inference::infer`] calls `done` once, unless the engine is closed before: then it is dropped uncalled, as
-//! the engine does it. Which documents are rejected, and why, does not depend on what is kept: sizes are checked before
+//! Contract: [`Inference::infer`] calls `done` once, unless it is not wanted any more or the engine is closed before: then it
+//! is dropped uncalled, as the engine does it. Which documents are rejected, and why, does not depend on what is kept: sizes are checked before
 //! anything is looked up, and a text that cannot be tokenized is never kept.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::duplicates::{Claimed, Duplicates, Key, TextDigest, Waiter};
+use super::duplicates::{Claim, Claimed, Duplicates, Key, Line, TextDigest, Waiter, Wanted};
 use crate::{
     domain::rejection::{Rejection, Stage},
     engine::{
-        Engine, InferError, Job, JobResult, Priority,
+        Answer, Engine, InferError, Job, JobResult,
         job::{DocumentLogits, JobInput, ModelIndex},
-        scheduler::Flow,
     },
     model::folder::Model,
     telemetry::metrics as names,
@@ -88,29 +87,29 @@ impl Inference {
         Ok(Prepared { digest, inputs: models.iter().map(input).collect::<Result<_, _>>()? })
     }
 
-    /// Finds out what the models say of a document, and calls `done` with it: at once, or on an engine's thread. Blocks
-    /// while the engine's queue is full.
+    /// Finds out what the models say of a document, and calls `done` with it: at once, or on an engine's thread, unless
+    /// `is_wanted` has denied it by then. Blocks while the engine's queue is full.
     pub fn infer(
         &self,
         prepared: Prepared,
-        priority: Priority,
-        flow: Flow,
+        (priority, flow): Line,
+        is_wanted: &Wanted,
         done: impl FnOnce(DocumentResult) + Send + 'static,
     ) {
         let gather = Gather::new(prepared.inputs.len(), Box::new(done));
         for (place, input) in prepared.inputs.into_iter().enumerate() {
-            let waiter = Gather::waiter(&gather, place);
+            let waiter = Gather::waiter(&gather, place, Arc::clone(is_wanted));
             let windows = match input.content {
                 InputContent::Known(known) => {
-                    waiter(Ok(known));
+                    (waiter.give)(Ok(known));
                     continue;
                 }
                 InputContent::Windows(windows) => windows,
             };
             let key = prepared.digest.map(|digest| (digest, input.model));
-            if let Some(done) = self.claim(key, (priority, flow), &input.name, waiter) {
+            if let Some(answer) = self.claim(key, (priority, flow), &input.name, waiter) {
                 let inputs = vec![JobInput { model: input.model, windows }];
-                self.engine.submit(Job { priority, flow, inputs, done });
+                self.engine.submit(Job { priority, flow, inputs, answer });
             }
         }
     }
@@ -122,22 +121,16 @@ impl Inference {
     }
 
     /// What to do with the answer of the engine, where it has to be asked.
-    fn claim(
-        &self,
-        key: Option<Key>,
-        line: (Priority, Flow),
-        model: &Arc<str>,
-        waiter: Waiter,
-    ) -> Option<Box<dyn FnOnce(JobResult) + Send>> {
+    fn claim(&self, key: Option<Key>, line: Line, model: &Arc<str>, waiter: Waiter) -> Option<Box<dyn Answer>> {
         let (Some(duplicates), Some(key)) = (&self.duplicates, key) else {
-            return Some(Box::new(move |result| waiter(only(result).map(Arc::new))));
+            return Some(Box::new(waiter));
         };
         match duplicates.claim(key, line, waiter) {
             Claimed::Found => count(names::DUPLICATE_HITS, model),
             Claimed::Joined => count(names::DUPLICATES_COALESCED, model),
             Claimed::Missing(claim) => {
                 count(names::DUPLICATE_MISSES, model);
-                return Some(Box::new(move |result| claim.finish(only(result))));
+                return Some(Box::new(claim));
             }
         }
         None
@@ -146,6 +139,28 @@ impl Inference {
 
 fn count(name: &'static str, model: &Arc<str>) {
     metrics::counter!(name, "model" => model.clone()).increment(1);
+}
+
+/// Of a job that computes for one document only.
+impl Answer for Waiter {
+    fn is_wanted(&mut self) -> bool {
+        (self.is_wanted)()
+    }
+
+    fn give(self: Box<Self>, result: JobResult) {
+        (self.give)(only(result).map(Arc::new));
+    }
+}
+
+/// Of a job that computes for all that have the same texts.
+impl Answer for Claim {
+    fn is_wanted(&mut self) -> bool {
+        Self::is_wanted(self)
+    }
+
+    fn give(self: Box<Self>, result: JobResult) {
+        self.finish(only(result));
+    }
 }
 
 /// The answer to a job of one input.
@@ -203,9 +218,9 @@ impl Gather {
         Arc::new(Self { state: Mutex::new(state) })
     }
 
-    fn waiter(gather: &Arc<Self>, place: usize) -> Waiter {
+    fn waiter(gather: &Arc<Self>, place: usize, is_wanted: Wanted) -> Waiter {
         let gather = Arc::clone(gather);
-        Box::new(move |result| gather.finish(place, result))
+        Waiter { give: Box::new(move |result| gather.finish(place, result)), is_wanted }
     }
 
     fn finish(&self, place: usize, result: Result<Arc<DocumentLogits>, InferError>) {

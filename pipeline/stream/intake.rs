@@ -1,7 +1,7 @@
 //! Decodes and tokenizes records on threads of its own, and hands documents to [`inference`].
 //!
-//! Guarantee: every record it was given under a held lease ends as one `Finished` event: labelled, deleted
-//! or rejected. It never blocks the poll loop: its queue has room for all that may be in flight.
+//! Guarantee: every record it was given ends as one `Finished` event, labelled, deleted or rejected, as long as its lease is
+//! held. It never blocks the poll loop: its queue has room for all that may be in flight.
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Event,
+    duplicates::Wanted,
     inference::{self, DocumentResult, Inference},
 };
 use crate::{
@@ -91,8 +92,11 @@ impl Sink for Intake {
 pub fn work(config: &Arc<IntakeConfig>, queue: &Receiver<Record>, inference: &Inference, events: &mpsc::Sender<Event>) {
     for record in queue {
         let Some(prepared) = prepare_held(config, inference, &record) else { continue };
+        // Computed for nobody, once the partition went to another worker.
+        let lease = Arc::clone(&record.lease);
+        let is_wanted: Wanted = Arc::new(move || lease.is_held());
         let ticket = Ticket::of(record, config, events);
-        infer(config, inference, prepared, move |outcome| ticket.finish(outcome));
+        infer(config, inference, prepared, &is_wanted, move |outcome| ticket.finish(outcome));
     }
 }
 
@@ -163,20 +167,21 @@ pub fn prepare(
     Ok(Prepared::Document(Box::new(document), prepared))
 }
 
-/// Finds out what becomes of a record, and calls `finish` with it once: at once, or on an engine's thread. Blocks while
-/// the engine's queue is full.
+/// Finds out what becomes of a record, and calls `finish` with it once: at once, or on an engine's thread, unless
+/// `is_wanted` has denied it by then. Blocks while the engine's queue is full.
 pub fn infer(
     config: &Arc<IntakeConfig>,
     inference: &Inference,
     prepared: Result<Prepared, Rejection>,
+    is_wanted: &Wanted,
     finish: impl FnOnce(Outcome) + Send + 'static,
 ) {
     match prepared {
         Err(rejection) => finish(Outcome::Rejected(rejection)),
         Ok(Prepared::Deletion { id }) => finish(Outcome::Deleted { id }),
         Ok(Prepared::Document(document, prepared)) => {
-            let (priority, flow, config) = (config.priority, config.flow, Arc::clone(config));
-            inference.infer(prepared, priority, flow, move |result| finish(outcome(&config, *document, result)));
+            let (line, config) = ((config.priority, config.flow), Arc::clone(config));
+            inference.infer(prepared, line, is_wanted, move |result| finish(outcome(&config, *document, result)));
         }
     }
 }

@@ -38,6 +38,7 @@ pub const ENGINE_SESSIONS: &str = "albertine_engine_sessions";
 pub const ENGINE_QUEUED_TOKENS: &str = "albertine_engine_queued_tokens";
 pub const ENGINE_GROUP_SECONDS: &str = "albertine_engine_group_seconds";
 pub const ENGINE_WINDOWS: &str = "albertine_engine_windows_total";
+pub const ENGINE_WINDOWS_ABANDONED: &str = "albertine_engine_windows_abandoned_total";
 pub const ENGINE_TOKENS: &str = "albertine_engine_tokens_total";
 pub const ENGINE_TOKEN_PASSES: &str = "albertine_engine_token_passes_total";
 pub const ENGINE_PADDING_TOKEN_PASSES: &str = "albertine_engine_padding_token_passes_total";
@@ -116,6 +117,10 @@ fn describe() {
     describe_gauge!(ENGINE_QUEUED_TOKENS, Unit::Count, "Tokens that wait for an engine thread.");
     describe_histogram!(ENGINE_GROUP_SECONDS, Unit::Seconds, "Time to compute a group of windows, by model.");
     describe_counter!(ENGINE_WINDOWS, "Windows computed, by model.");
+    describe_counter!(
+        ENGINE_WINDOWS_ABANDONED,
+        "Windows that waited and were not computed, by model: their partitions went to another worker."
+    );
     describe_counter!(ENGINE_TOKENS, "Tokens computed, padding excluded, by model.");
     describe_counter!(ENGINE_TOKEN_PASSES, "Tokens times the passes they went through, padding excluded, by model.");
     describe_counter!(ENGINE_PADDING_TOKEN_PASSES, "The same of the padding computed beside them, by model.");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::support::{
     broker::produce_documents,
     eventually,
-    pipeline::{Options, Stream},
+    pipeline::{Options, Process, Stream},
 };
 
 const DOCUMENTS: usize = 400;
@@ -24,14 +24,38 @@ fn a_rebalance_in_mid_work_loses_and_repeats_nothing() {
     // More work for both, while one of them leaves.
     produce_documents(&stream.topic, DOCUMENTS..2 * DOCUMENTS);
     eventually("both have stored something", || {
-        let stored =
-            |process: &crate::support::pipeline::Process| process.metric("albertine_documents_stored_total") > 0.0;
+        let stored = |process: &Process| process.metric("albertine_documents_stored_total") > 0.0;
         (stored(&first) && stored(&second)).then_some(())
     });
     first.stop();
     stream.wait_for_labels(2 * DOCUMENTS as i64);
     stream.wait_for_positions(2 * DOCUMENTS as i64);
     assert_eq!(stream.database.number("SELECT count(*) FROM {s}.labels"), 2 * DOCUMENTS as i64);
+}
+
+#[test]
+fn what_waits_for_the_engine_is_left_to_the_worker_that_took_its_partition() {
+    let stream = Stream::new(4);
+    produce_documents(&stream.topic, 0..DOCUMENTS);
+    // A document a pass, and each pass takes its time: what waits would keep it for half a minute.
+    let slow = Options {
+        failpoints: "engine-pass=sleep(30)".into(),
+        engine: "group_tokens_max = 1".into(),
+        ..small_batches()
+    };
+    let first = stream.start_working(&slow);
+    let second = stream.start_claimed(&small_batches());
+    first.wait_for_log("handed back");
+    eventually("the first worker has left some to the second", || {
+        (first.metric("albertine_engine_windows_abandoned_total") > 0.0).then_some(())
+    });
+    stream.wait_for_labels(DOCUMENTS as i64);
+    stream.wait_for_positions(DOCUMENTS as i64);
+    let computed = |process: &Process| process.metric("albertine_engine_windows_total");
+    let [computed, abandoned] =
+        [computed(&first) + computed(&second), first.metric("albertine_engine_windows_abandoned_total")];
+    // Computed twice is what the first worker had in hand, or had computed and not stored yet.
+    assert!(computed < DOCUMENTS as f64 * 1.3, "{computed} computed, {abandoned} abandoned");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
     mpsc,
 };
 
@@ -13,6 +13,7 @@ use albertine::{
     },
     model::folder::{Model, WindowLogits},
     stream::{
+        duplicates::{Wanted, always},
         inference::{Compute, DocumentResult, Inference},
         intake,
     },
@@ -60,7 +61,7 @@ impl Held {
         let asked = self.take().into_iter().map(|job| {
             assert_eq!(job.inputs.len(), 1);
             let model = job.inputs[0].model;
-            (job.done)(answer(model));
+            job.answer.give(answer(model));
             model
         });
         asked.collect()
@@ -76,7 +77,7 @@ fn held() -> (Arc<Held>, Inference) {
 fn infer(inference: &Inference, text: &str, models: &Models, priority: Priority) -> mpsc::Receiver<DocumentResult> {
     let (sender, answers) = mpsc::channel();
     let prepared = inference.prepare(Texts { text, pair: None }, TEXT_BYTES_MAX, models).unwrap();
-    inference.infer(prepared, priority, 0, move |result| sender.send(result).unwrap());
+    inference.infer(prepared, (priority, 0), &always(), move |result| sender.send(result).unwrap());
     answers
 }
 
@@ -162,10 +163,10 @@ fn a_live_document_does_not_wait_for_a_backfill_that_computes_the_same() {
     let mut jobs = held.take();
     let priorities: Vec<Priority> = jobs.iter().map(|job| job.priority).collect();
     assert_eq!(priorities, [Priority::Backfill, Priority::Live]);
-    (jobs.remove(1).done)(Ok(vec![said(0)]));
+    jobs.remove(1).answer.give(Ok(vec![said(0)]));
     assert_eq!(answered(&live), [said(0)]);
     assert!(backfill.try_recv().is_err());
-    (jobs.remove(0).done)(Ok(vec![said(0)]));
+    jobs.remove(0).answer.give(Ok(vec![said(0)]));
     assert_eq!(answered(&backfill), [said(0)]);
 }
 
@@ -176,7 +177,7 @@ fn an_engine_that_is_closed_leaves_all_who_wait_unanswered() {
     let documents = [(); 3].map(|()| infer(&inference, "A kettle.", &models, Priority::Live));
     let mut jobs = held.take();
     assert_eq!(jobs.len(), 2);
-    (jobs.remove(0).done)(Ok(vec![said(0)]));
+    jobs.remove(0).answer.give(Ok(vec![said(0)]));
     drop(jobs);
     for document in documents {
         assert_eq!(document.try_recv().unwrap_err(), mpsc::TryRecvError::Disconnected);
@@ -200,11 +201,41 @@ fn what_is_rejected_is_rejected_again_also_where_one_model_knows_the_text() {
     let texts = Texts { text: &words, pair: Some(&words) };
     let prepare = |models: &Models, bytes_max| inference.prepare(texts, bytes_max, models);
     let (single, both): (Models, Models) = (vec![(0, model())], vec![(0, model()), (1, pairs)]);
-    inference.infer(prepare(&single, TEXT_BYTES_MAX).unwrap(), Priority::Live, 0, |result| drop(result.unwrap()));
+    let prepared = prepare(&single, TEXT_BYTES_MAX).unwrap();
+    inference.infer(prepared, (Priority::Live, 0), &always(), |result| drop(result.unwrap()));
     assert_eq!(held.answer(|model| Ok(vec![said(model)])), [0]);
     for _ in 0..2 {
         assert_eq!(prepare(&both, TEXT_BYTES_MAX).err().unwrap().reason, "text_pair_too_long");
         assert_eq!(prepare(&single, 100).err().unwrap().reason, "text_too_long");
     }
     assert!(held.take().is_empty());
+}
+
+#[test]
+fn a_text_is_computed_while_one_of_its_documents_is_wanted() {
+    let (held, inference) = held();
+    let models: Models = vec![(0, model())];
+    let ask = |is_held: &Arc<AtomicBool>| {
+        let (sender, answers) = mpsc::channel();
+        let prepared = inference.prepare(Texts { text: "A kettle.", pair: None }, TEXT_BYTES_MAX, &models).unwrap();
+        let is_held = Arc::clone(is_held);
+        let is_wanted: Wanted = Arc::new(move || is_held.load(Ordering::Relaxed));
+        inference.infer(prepared, (Priority::Live, 0), &is_wanted, move |result| sender.send(result).unwrap());
+        answers
+    };
+    let [one, other]: [Arc<AtomicBool>; 2] = std::array::from_fn(|_| Arc::new(AtomicBool::new(true)));
+    let (first, second) = (ask(&one), ask(&other));
+    let mut job = held.take().remove(0);
+    one.store(false, Ordering::Relaxed);
+    assert!(job.answer.is_wanted(), "the second document waits for it");
+    other.store(false, Ordering::Relaxed);
+    assert!(!job.answer.is_wanted());
+    for answers in [first, second] {
+        assert_eq!(answers.try_recv().unwrap_err(), mpsc::TryRecvError::Disconnected);
+    }
+    // Who comes now does not wait for what will never be computed, also while the engine still holds it.
+    let third = ask(&Arc::new(AtomicBool::new(true)));
+    drop(job);
+    assert_eq!(held.answer(|model| Ok(vec![said(model)])), [0]);
+    assert_eq!(answered(&third), [said(0)]);
 }

@@ -129,9 +129,9 @@ fn the_engine_answers_every_window_as_the_rule_says() {
             let sender = sender.clone();
             // A backfill's windows are put aside for live ones between two passes.
             let priority = if (round + index) % 3 == 0 { Priority::Backfill } else { Priority::Live };
-            let done = Box::new(move |result| sender.send((index, result)).unwrap());
+            let answer = Box::new(move |result| sender.send((index, result)).unwrap());
             let inputs = vec![JobInput { model: 0, windows: vec![window] }];
-            engine.submit(Job { priority, flow: round as u64, inputs, done });
+            engine.submit(Job { priority, flow: round as u64, inputs, answer });
         }
     }
     drop(sender);

@@ -11,7 +11,7 @@ use std::{
 };
 
 use albertine::{
-    engine::{Engine, EngineConfig, Job, JobResult, Priority, job::JobInput},
+    engine::{Answer, Engine, EngineConfig, Job, JobResult, Priority, job::JobInput},
     model::folder::Model,
     text::tokenize::{TokenWindow, Tokens},
 };
@@ -37,7 +37,7 @@ fn window(ids: &[u32]) -> TokenWindow {
 }
 
 fn job(windows: Vec<TokenWindow>, done: impl FnOnce(JobResult) + Send + 'static) -> Job {
-    Job { priority: Priority::Live, flow: 0, inputs: vec![JobInput { model: 0, windows }], done: Box::new(done) }
+    Job { priority: Priority::Live, flow: 0, inputs: vec![JobInput { model: 0, windows }], answer: Box::new(done) }
 }
 
 #[test]
@@ -166,4 +166,26 @@ fn a_group_that_fails_is_answered_with_an_error_and_the_next_is_computed() {
     }
     let answer: Result<_, String> = answers.recv_timeout(DEADLINE).unwrap();
     assert_eq!(answer.unwrap()[0][0].1.logits.len(), model().labels.len(), "the worker goes on");
+}
+
+#[test]
+fn a_job_that_nobody_wants_any_more_is_not_computed_and_the_next_one_is() {
+    struct Unwanted(mpsc::Sender<JobResult>);
+    impl Answer for Unwanted {
+        fn is_wanted(&mut self) -> bool {
+            false
+        }
+
+        fn give(self: Box<Self>, result: JobResult) {
+            self.0.send(result).unwrap();
+        }
+    }
+    let engine = engine(1, 2000);
+    let ids = goldens().remove(0).input_ids;
+    let (sender, unwanted) = mpsc::channel();
+    let (wanted_sender, wanted) = mpsc::channel();
+    engine.submit(Job { answer: Box::new(Unwanted(sender)), ..job(vec![window(&ids), window(&ids)], drop) });
+    engine.submit(job(vec![window(&ids)], move |result| wanted_sender.send(result).unwrap()));
+    assert_eq!(wanted.recv_timeout(DEADLINE).unwrap().unwrap()[0].len(), 1);
+    assert_eq!(unwanted.recv_timeout(DEADLINE).unwrap_err(), mpsc::RecvTimeoutError::Disconnected);
 }
