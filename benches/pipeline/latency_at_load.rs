@@ -54,7 +54,9 @@ pub fn measure(arguments: &Arguments) {
     let alone = own_time(arguments, &texts);
     let short = |number: usize| corpus::short_record(number);
     let real = |number: usize| corpus::record(number, &format!("{} {number}", texts[number % texts.len()]));
-    let instant = Options { live: true, instant_model: true, ..Options::default() };
+    let interval = |value: &String| format!("transaction_interval = \"{value}\"");
+    let live_lines = arguments.transaction_interval.as_ref().map(interval).unwrap_or_default();
+    let instant = Options { live: true, instant_model: true, live_lines, ..Options::default() };
     let model =
         Options { model: Some(arguments.model.clone()), instant_model: false, sessions: Some(2), ..instant.clone() };
     println!(

@@ -47,6 +47,9 @@ struct Arguments {
     /// How often what is compared takes turns
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Live topics' `transaction_interval` in `latency-at-load`; otherwise the default
+    #[arg(long)]
+    transaction_interval: Option<String>,
     /// A folder for charts
     #[arg(long)]
     plots: Option<PathBuf>,

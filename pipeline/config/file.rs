@@ -263,6 +263,8 @@ pub struct Live {
     pub unpublished_bytes_max: ByteSize,
     pub transaction_bytes_max: ByteSize,
     #[serde(with = "humantime_serde")]
+    pub transaction_interval: Duration,
+    #[serde(with = "humantime_serde")]
     pub transaction_timeout: Duration,
 }
 
@@ -281,6 +283,9 @@ impl Default for Live {
             // Some thousand labels: large enough that a backlog is bound by bandwidth, small enough that a
             // transaction ends within a second.
             transaction_bytes_max: ByteSize::mib(2),
+            // A transaction costs the broker the same whatever it holds. Without a pause a few hundred records a second
+            // are as many transactions, which take a core, and everything else waits for it.
+            transaction_interval: Duration::from_millis(50),
             // Kafka's default of a minute would hide all later records from subscribers that long after a crash
             // that nobody takes over; a transaction takes milliseconds.
             transaction_timeout: Duration::from_secs(10),
@@ -297,9 +302,10 @@ fn text_bytes_max() -> ByteSize {
     ByteSize::mib(1)
 }
 
-/// Enough that the scheduler finds texts of equal length; what is above only costs memory.
+/// Several batches for each of a few partitions: with no more than two of them a partition has nothing in hand whenever a
+/// batch was stored, until it is read on. What is above only costs memory.
 fn in_flight_documents_max() -> NonZeroUsize {
-    NonZeroUsize::MIN.saturating_add(4095)
+    NonZeroUsize::MIN.saturating_add(16_383)
 }
 
 fn in_flight_bytes_max() -> ByteSize {

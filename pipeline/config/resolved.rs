@@ -17,7 +17,10 @@ use crate::{
     },
     domain::rejection::RejectionLimits,
     engine::{EngineConfig, provider::Provider},
-    publish::kafka::topics::{Cleanup, LiveTopicShape},
+    publish::{
+        Transactions,
+        kafka::topics::{Cleanup, LiveTopicShape},
+    },
     registry::{ClientCertificate, RegistryConfig},
     source::kafka::Start,
     storage::postgres::{self, PostgresConfig},
@@ -117,7 +120,7 @@ pub struct LiveConfig {
     pub labels: LiveTopicShape,
     pub dead_letters: Option<LiveTopicShape>,
     pub unpublished_bytes_max: usize,
-    pub transaction_bytes_max: usize,
+    pub transactions: Transactions,
     pub transaction_timeout: Duration,
 }
 
@@ -514,7 +517,10 @@ fn resolve_live(name: &str, source: &str, live: Live, problems: &mut Problems) -
         // Dead letters have no key of ours: compaction would lose them.
         dead_letters: live.dead_letters.map(|topic| shape(topic, Cleanup::Delete)),
         unpublished_bytes_max: bytes(live.unpublished_bytes_max),
-        transaction_bytes_max: bytes(live.transaction_bytes_max),
+        transactions: Transactions {
+            bytes_max: bytes(live.transaction_bytes_max),
+            interval: live.transaction_interval,
+        },
         transaction_timeout: live.transaction_timeout,
     })
 }

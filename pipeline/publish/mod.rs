@@ -137,19 +137,27 @@ struct Start {
     fresh: Option<Published>,
 }
 
+/// How what is stored is shared out over transactions.
+#[derive(Debug, Clone, Copy)]
+pub struct Transactions {
+    /// Size of the ranges of one, in bytes; at least one range.
+    pub bytes_max: usize,
+    /// Least time from the beginning of one to that of the next of its partition.
+    pub interval: Duration,
+}
+
 /// Publishes the partitions of one stream.
 pub struct Publisher {
     outbox: Arc<dyn Outbox>,
     topic: Arc<dyn LiveTopic>,
-    /// Size of the ranges of one transaction, in bytes; at least one range.
-    transaction_bytes_max: usize,
+    transactions: Transactions,
     /// Nothing more will be stored: end once all is published.
     finishing: AtomicBool,
 }
 
 impl Publisher {
-    pub fn new(outbox: Arc<dyn Outbox>, topic: Arc<dyn LiveTopic>, transaction_bytes_max: usize) -> Self {
-        Self { outbox, topic, transaction_bytes_max, finishing: AtomicBool::new(false) }
+    pub fn new(outbox: Arc<dyn Outbox>, topic: Arc<dyn LiveTopic>, transactions: Transactions) -> Self {
+        Self { outbox, topic, transactions, finishing: AtomicBool::new(false) }
     }
 
     /// Lets every thread end once what is stored is published, or publishing fails: the next owner goes on.
@@ -210,6 +218,7 @@ impl Publisher {
         tracing::info!(place = %key, %published, "publishing");
         let mut deleted_at = Instant::now();
         let mut deletable = true;
+        let mut began: Option<Instant> = None;
         while lease.is_held() {
             // Also under constant load, or the outbox would only grow.
             if deletable && (deleted_at.elapsed() >= DELETE_INTERVAL || self.is_finishing()) {
@@ -220,6 +229,14 @@ impl Publisher {
             }
             let stored = Published { epoch: lease.claim.epoch, position: lease.stored_position() };
             if published < stored {
+                let since = began.map_or(self.transactions.interval, |began| began.elapsed());
+                if let Some(left) = self.transactions.interval.checked_sub(since).filter(|left| !left.is_zero())
+                    && !self.is_finishing()
+                {
+                    thread::park_timeout(left);
+                    continue;
+                }
+                began = Some(Instant::now());
                 published = self.publish_more(session.as_mut(), lease, published, stored, start)?;
                 deletable = true;
             } else if self.is_finishing() {
@@ -240,7 +257,7 @@ impl Publisher {
         stored: Published,
         start: &mut Start,
     ) -> anyhow::Result<Published> {
-        let ranges = self.outbox.ranges(&lease.claim.key, Some(published), self.transaction_bytes_max)?;
+        let ranges = self.outbox.ranges(&lease.claim.key, Some(published), self.transactions.bytes_max)?;
         let Some(last) = ranges.last() else {
             // Stored while the stream had no live topic.
             lease.published(stored.position, 0);
@@ -390,6 +407,7 @@ mod tests {
 
     const MINE: Uuid = Uuid::from_u128(1);
     const OTHER: Uuid = Uuid::from_u128(2);
+    const TRANSACTIONS: Transactions = Transactions { bytes_max: 1_000, interval: Duration::ZERO };
 
     fn at(position: i64) -> Published {
         Published { epoch: 1, position: Position(position) }
@@ -491,7 +509,7 @@ mod tests {
             is_fresh: false,
         });
         lease.stored(Position(stored), 0, 0, 0);
-        let publisher = Publisher::new(outbox, Arc::new(topic.clone()), 1_000);
+        let publisher = Publisher::new(outbox, Arc::new(topic.clone()), TRANSACTIONS);
         thread::scope(|scope| {
             scope.spawn(|| publisher.run(&lease));
             let began = Instant::now();

@@ -34,7 +34,7 @@ impl Publishing {
     ) -> anyhow::Result<Self> {
         let topic = KafkaLiveTopic::new(live_config(config, stream, live))?;
         Ok(Self {
-            publisher: Arc::new(Publisher::new(Arc::new(store), Arc::new(topic), live.transaction_bytes_max)),
+            publisher: Arc::new(Publisher::new(Arc::new(store), Arc::new(topic), live.transactions)),
             threads: Arc::default(),
         })
     }

@@ -1,6 +1,6 @@
 //! What is stored reaches subscribers, and what happens where it cannot.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::{
     admin::{NewTopic, ResourceSpecifier, TopicReplication},
@@ -119,4 +119,23 @@ fn a_live_topic_that_is_switched_on_later_begins_there() {
     process.stop();
     let offsets: Vec<i64> = seen.iter().map(|record| record.position.offset).collect();
     assert_eq!(offsets, (20..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_steady_stream_is_published_in_few_transactions_and_the_first_record_at_once() {
+    const RECORDS: usize = 60;
+    let stream = Stream::new(1);
+    let process = stream.start_claimed(&live("transaction_interval = \"1s\""));
+    let published = || process.metric("albertine_records_published_total");
+    let began = Instant::now();
+    broker::produce_documents(&stream.topic, 0..1);
+    eventually("the first record is published", || (published() >= 1.0).then_some(()));
+    for index in 1..RECORDS {
+        broker::produce_documents(&stream.topic, index..index + 1);
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    eventually("all records are published", || (published() >= RECORDS as f64).then_some(()));
+    let transactions = process.metric("albertine_publish_transaction_seconds_count");
+    assert!(transactions <= began.elapsed().as_secs_f64() + 2.0, "{transactions} transactions");
+    assert!(transactions >= 2.0, "{transactions} transactions");
 }
