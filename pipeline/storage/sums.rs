@@ -10,10 +10,10 @@ use super::{
 const FOLD_LOCK: i32 = 1;
 
 /// Changes folded in one transaction. It takes milliseconds, and what is left waits for the next.
-const FOLD_MAX: i64 = 20_000;
+pub const FOLD_MAX: u32 = 20_000;
 
 impl Postgres {
-    /// Folds what has piled up, unless another worker is at it. Returns the number of changes.
+    /// Folds what has piled up, [`FOLD_MAX`] changes at most, unless another worker is at it. Returns the number of changes.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -57,7 +57,7 @@ impl Postgres {
              )
              SELECT count(*) FROM taken",
         )
-        .bind(FOLD_MAX)
+        .bind(i64::from(FOLD_MAX))
         .fetch_one(&mut *transaction)
         .await
         .map_err(failed())?;

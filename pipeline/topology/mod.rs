@@ -37,7 +37,7 @@ use crate::{
     engine::{Engine, job::ModelIndex, runtime::OnnxRuntime},
     model::folder::Model,
     registry::Registry,
-    storage::{postgres::Postgres, retention},
+    storage::{postgres::Postgres, retention, sums::FOLD_MAX},
     stream::inference::{Compute, Inference},
     telemetry,
 };
@@ -326,11 +326,17 @@ const FOLD_INTERVAL: Duration = Duration::from_secs(1);
 
 async fn fold(store: Postgres) {
     loop {
-        tokio::time::sleep(FOLD_INTERVAL).await;
         match store.fold_sums().await {
-            Ok(changes) => metrics::counter!(telemetry::metrics::SUMS_FOLDED).increment(changes),
+            Ok(changes) => {
+                metrics::counter!(telemetry::metrics::SUMS_FOLDED).increment(changes);
+                // A backlog makes more than that in a second.
+                if changes >= FOLD_MAX.into() {
+                    continue;
+                }
+            }
             Err(error) => tracing::debug!(%error, "the sums of items were not folded; trying again in a second"),
         }
+        tokio::time::sleep(FOLD_INTERVAL).await;
     }
 }
 

@@ -131,7 +131,7 @@ fn a_steady_stream_is_published_in_few_transactions_and_the_first_record_at_once
     broker::produce_documents(&stream.topic, 0..1);
     eventually("the first record is published", || (published() >= 1.0).then_some(()));
     for index in 1..RECORDS {
-        broker::produce_documents(&stream.topic, index..index + 1);
+        broker::produce_documents(&stream.topic, [index]);
         std::thread::sleep(Duration::from_millis(30));
     }
     eventually("all records are published", || (published() >= RECORDS as f64).then_some(()));
