@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    Arguments, corpus,
+    Arguments,
+    backlog::records_a_second,
+    corpus,
     measure::{Spread, wait_for_count},
     support::pipeline::{Options, Stream},
 };
@@ -72,9 +74,13 @@ fn by_partitions(arguments: &Arguments) {
     println!("A backlog of {RECORDS} short records by partitions, the instant model, one session");
     println!("\n| Partitions | Stored, records/s | Of 4 partitions | Stored and published | Of 4 partitions |");
     println!("|---|---|---|---|---|");
+    let speed = |partitions: i32, live: bool| {
+        let options = Options { live, instant_model: true, ..Options::default() };
+        records_a_second(&options, partitions, RECORDS, corpus::short_record)
+    };
     let both = |partitions: &i32| {
-        let published = (*partitions <= PUBLISHED_PARTITIONS_MAX).then(|| backlog(*partitions, true));
-        [Some(backlog(*partitions, false)), published]
+        let published = (*partitions <= PUBLISHED_PARTITIONS_MAX).then(|| speed(*partitions, true));
+        [Some(speed(*partitions, false)), published]
     };
     let rounds: Vec<Vec<[Option<f64>; 2]>> =
         (0..arguments.rounds).map(|_| PARTITIONS.iter().map(both).collect()).collect();
@@ -90,18 +96,4 @@ fn by_partitions(arguments: &Arguments) {
         });
         println!("| {partitions} | {} |", cells.join(" | "));
     }
-}
-
-/// Records a second, once a fifth is done.
-fn backlog(partitions: i32, live: bool) -> f64 {
-    let stream = Stream::new(partitions);
-    corpus::produce(&stream.topic, partitions, (0..RECORDS).map(|number| (number, corpus::short_record(number))));
-    let process = stream.start(&Options { live, instant_model: true, ..Options::default() });
-    let done = if live { "albertine_records_published_total" } else { STORED };
-    wait_for_count(&process, done, RECORDS / 5, LIMIT);
-    let (began, before) = (Instant::now(), process.metric(done));
-    wait_for_count(&process, done, RECORDS, LIMIT);
-    let seconds = began.elapsed().as_secs_f64();
-    process.stop();
-    (RECORDS as f64 - before) / seconds
 }

@@ -11,8 +11,7 @@ use std::{
 };
 
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
+    Message,
     producer::{BaseRecord, Producer},
 };
 use serde_json::json;
@@ -21,6 +20,7 @@ use sqlx::Row;
 use crate::{
     corpus,
     measure::{now_ms, percentile, wait, wait_for_count},
+    subscribe::subscribe,
     support::{
         broker,
         database::Database,
@@ -80,18 +80,7 @@ fn watch_rows(database: &Database, times: &Times, stop: &Arc<AtomicBool>) -> std
 
 /// A `read_committed` subscriber of the live topic.
 fn watch_live(topic: &str, times: &Times, stop: &Arc<AtomicBool>) -> std::thread::JoinHandle<()> {
-    let consumer: BaseConsumer = broker::config()
-        .set("group.id", "latency")
-        .set("isolation.level", "read_committed")
-        .set("fetch.wait.max.ms", "10")
-        .set("auto.offset.reset", "error")
-        .create()
-        .unwrap();
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        assignment.add_partition_offset(topic, partition, Offset::Offset(0)).unwrap();
-    }
-    consumer.assign(&assignment).unwrap();
+    let consumer = subscribe(topic, PARTITIONS);
     let (times, stop) = (Arc::clone(times), Arc::clone(stop));
     std::thread::spawn(move || {
         while !stop.load(Ordering::Relaxed) {

@@ -17,18 +17,16 @@ use albertine::{
     },
     model::folder::Model,
 };
-use rdkafka::{
-    Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer},
-    message::Headers,
-    producer::Producer,
-};
+use rdkafka::{Message, message::Headers, producer::Producer};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use crate::{
-    Arguments, corpus,
-    measure::{now_ms, percentile, wait, wait_for_count},
+    Arguments,
+    backlog::records_a_second,
+    corpus,
+    measure::{now_ms, percentile, wait},
     plot,
+    subscribe::subscribe,
     support::{
         broker, environment,
         pipeline::{Options, Process, Stream},
@@ -69,7 +67,7 @@ pub fn measure(arguments: &Arguments) {
         ("instant", &instant, &short as &dyn Fn(usize) -> String, 40_000),
         (arguments.model.as_str(), &model, &real, 1_000),
     ] {
-        let most = most(options, record, backlog);
+        let most = records_a_second(options, PARTITIONS, backlog, record);
         println!("| {name} | all there is | {most:.0} | | | | | | |");
         let mut points = Vec::new();
         for load in LOADS {
@@ -122,20 +120,6 @@ fn own_time(arguments: &Arguments, texts: &[String]) -> Vec<f64> {
         .collect();
     times.sort_by(f64::total_cmp);
     times
-}
-
-/// Records a second, stored and published, of a backlog.
-fn most(options: &Options, record: &dyn Fn(usize) -> String, backlog: usize) -> f64 {
-    let stream = Stream::new(PARTITIONS);
-    corpus::produce(&stream.topic, PARTITIONS, (0..backlog).map(|number| (number, record(number))));
-    let process = stream.start(options);
-    let done = "albertine_records_published_total";
-    wait_for_count(&process, done, backlog / 5, LIMIT);
-    let (began, before) = (Instant::now(), process.metric(done));
-    wait_for_count(&process, done, backlog, LIMIT);
-    let seconds = began.elapsed().as_secs_f64();
-    process.stop();
-    (backlog as f64 - before) / seconds
 }
 
 /// Sorted latencies to the row and to the live record, in milliseconds.
@@ -213,17 +197,7 @@ fn watch_rows(stream: &Stream, seen: &Seen, stop: &Arc<AtomicBool>) -> JoinHandl
 
 /// A `read_committed` subscriber of the live topic.
 fn watch_live(topic: &str, seen: &Seen, stop: &Arc<AtomicBool>) -> JoinHandle<()> {
-    let consumer: BaseConsumer = broker::config()
-        .set("group.id", "latency")
-        .set("isolation.level", "read_committed")
-        .set("fetch.wait.max.ms", "10")
-        .create()
-        .unwrap();
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        assignment.add_partition_offset(topic, partition, Offset::Offset(0)).unwrap();
-    }
-    consumer.assign(&assignment).unwrap();
+    let consumer = subscribe(topic, PARTITIONS);
     let (seen, stop) = (Arc::clone(seen), Arc::clone(stop));
     std::thread::spawn(move || {
         while !stop.load(Ordering::Relaxed) {

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a measurement that fails ends")]
 #![allow(clippy::similar_names, reason = "figures are named after what they count")]
 
+mod backlog;
 mod ceiling;
 mod copy;
 mod corpus;
@@ -19,6 +20,7 @@ mod memory;
 mod plot;
 mod scale_out;
 mod start;
+mod subscribe;
 mod write;
 
 #[allow(dead_code, unreachable_pub, reason = "shared with the tests, which need more of it")]
