@@ -67,18 +67,21 @@ pub fn measure(arguments: &Arguments) {
         ("instant", &instant, &short as &dyn Fn(usize) -> String, 40_000),
         (arguments.model.as_str(), &model, &real, 1_000),
     ] {
-        let most = records_a_second(options, PARTITIONS, backlog, record);
-        println!("| {name} | all there is | {most:.0} | | | | | | |");
+        // What a backlog gives, and then what is left of it beside a sender and a subscriber.
+        let offered = records_a_second(options, PARTITIONS, backlog, record);
+        let most = at_rate(options, record, offered).records_a_second;
+        println!("| {name} | a backlog | {offered:.0} | | | | | | |");
+        println!("| {name} | the most | {most:.0} | | | | | | |");
         let mut points = Vec::new();
         for load in LOADS {
             let rate = most * load;
-            let [rows, live] = at_rate(options, record, rate);
-            print_line(name, &format!("{:.0}%", load * 100.0), rate, &[&rows, &live]);
-            points.push((load * 100.0, percentile(&rows, 0.5)));
+            let run = at_rate(options, record, rate);
+            print_line(name, &format!("{:.0}%", load * 100.0), rate, &run);
+            points.push((load * 100.0, percentile(&run.rows, 0.5)));
             if name != "instant" {
                 // The same rate with the instant model: what the contract takes, whatever the network.
                 let floor = at_rate(&instant, &short, rate);
-                print_line("instant", &format!("at {rate:.0}/s"), rate, &[&floor[0], &floor[1]]);
+                print_line("instant", &format!("at {rate:.0}/s"), rate, &floor);
             }
         }
         lines.push((format!("{name}, row, p50"), points));
@@ -93,8 +96,9 @@ fn shares(sorted: &[f64]) -> String {
     SHARES.map(|(name, share)| format!("{name} {:.1}", percentile(sorted, share))).join(", ")
 }
 
-fn print_line(name: &str, load: &str, rate: f64, sorted: &[&[f64]; 2]) {
-    let figures = sorted.iter().flat_map(|sorted| SHARES.map(|(_, share)| format!("{:.1}", percentile(sorted, share))));
+fn print_line(name: &str, load: &str, rate: f64, run: &Run) {
+    let sorted = [&run.rows, &run.live].into_iter();
+    let figures = sorted.flat_map(|sorted| SHARES.map(|(_, share)| format!("{:.1}", percentile(sorted, share))));
     println!("| {name} | {load} | {rate:.0} | {} |", figures.collect::<Vec<_>>().join(" | "));
 }
 
@@ -122,8 +126,17 @@ fn own_time(arguments: &Arguments, texts: &[String]) -> Vec<f64> {
     times
 }
 
-/// Sorted latencies to the row and to the live record, in milliseconds.
-fn at_rate(options: &Options, record: &dyn Fn(usize) -> String, rate: f64) -> [Vec<f64>; 2] {
+/// What was seen of records that were sent at a rate.
+struct Run {
+    /// Sorted latencies to the row, in milliseconds.
+    rows: Vec<f64>,
+    /// To the live record.
+    live: Vec<f64>,
+    /// From the first that was sent to the last live record.
+    records_a_second: f64,
+}
+
+fn at_rate(options: &Options, record: &dyn Fn(usize) -> String, rate: f64) -> Run {
     let stream = Stream::new(PARTITIONS);
     broker::create_topic(&stream.labels, PARTITIONS);
     let process = stream.start_claimed(options);
@@ -140,13 +153,15 @@ fn at_rate(options: &Options, record: &dyn Fn(usize) -> String, rate: f64) -> [V
         watcher.join().unwrap();
     }
     process.stop();
-    seen.map(|seen| {
+    let last = seen[1].lock().unwrap().iter().flatten().copied().fold(sent[0], f64::max);
+    let [rows, live] = seen.map(|seen| {
         let seen = seen.lock().unwrap();
         let warm = (records as f64 * WARM_SHARE) as usize;
         let mut latencies: Vec<f64> = (warm..records).map(|number| seen[number].unwrap() - sent[number]).collect();
         latencies.sort_by(f64::total_cmp);
         latencies
-    })
+    });
+    Run { rows, live, records_a_second: records as f64 / (last - sent[0]) * 1000.0 }
 }
 
 /// Sends at the rate, each record at once; the times of sending.

@@ -100,6 +100,9 @@ fn main() {
     let arguments = Arguments::parse();
     let named = !arguments.measurements.is_empty();
     let measurements = if named { &arguments.measurements[..] } else { &USUAL[..] };
+    if let Some(folder) = &arguments.plots {
+        std::fs::create_dir_all(folder).unwrap();
+    }
     println!("Core: {}", measure::core());
     for measurement in measurements {
         println!();

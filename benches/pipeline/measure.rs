@@ -17,20 +17,31 @@ use crate::support::pipeline::Process;
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Waits until `condition` gives something.
-pub fn wait<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn wait<T>(what: &str, limit: Duration, condition: impl FnMut() -> Option<T>) -> T {
+    wait_looking(LOOK_INTERVAL, what, limit, condition)
+}
+
+/// The same with another interval.
+fn wait_looking<T>(interval: Duration, what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(value) = condition() {
             return value;
         }
         assert!(began.elapsed() < limit, "waited {limit:?} in vain until {what}");
-        std::thread::sleep(LOOK_INTERVAL);
+        std::thread::sleep(interval);
     }
 }
 
 /// Waits until a counter of the program has come so far.
 pub fn wait_for_count(process: &Process, metric: &str, count: usize, limit: Duration) {
-    wait(&format!("{metric} is {count}"), limit, || (process.metric(metric) >= count as f64).then_some(()));
+    wait_for_count_looking(LOOK_INTERVAL, process, metric, count, limit);
+}
+
+/// The same, asking the program as often: each answer takes some of the core that is measured.
+pub fn wait_for_count_looking(interval: Duration, process: &Process, metric: &str, count: usize, limit: Duration) {
+    let reached = || (process.metric(metric) >= count as f64).then_some(());
+    wait_looking(interval, &format!("{metric} is {count}"), limit, reached);
 }
 
 /// Milliseconds since 1970.

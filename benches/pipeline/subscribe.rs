@@ -12,7 +12,7 @@ pub fn subscribe(topic: &str, partitions: i32) -> BaseConsumer {
     let consumer: BaseConsumer = broker::config()
         .set("group.id", "latency")
         .set("isolation.level", "read_committed")
-        .set("fetch.wait.max.ms", "10")
+        .set("fetch.wait.max.ms", "100")
         .set("auto.offset.reset", "error")
         .create()
         .unwrap();

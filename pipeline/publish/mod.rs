@@ -218,7 +218,7 @@ impl Publisher {
         tracing::info!(place = %key, %published, "publishing");
         let mut deleted_at = Instant::now();
         let mut deletable = true;
-        let mut began: Option<Instant> = None;
+        let mut next_from = Instant::now();
         while lease.is_held() {
             // Also under constant load, or the outbox would only grow.
             if deletable && (deleted_at.elapsed() >= DELETE_INTERVAL || self.is_finishing()) {
@@ -229,14 +229,12 @@ impl Publisher {
             }
             let stored = Published { epoch: lease.claim.epoch, position: lease.stored_position() };
             if published < stored {
-                let since = began.map_or(self.transactions.interval, |began| began.elapsed());
-                if let Some(left) = self.transactions.interval.checked_sub(since).filter(|left| !left.is_zero())
-                    && !self.is_finishing()
-                {
+                let left = next_from.saturating_duration_since(Instant::now());
+                if !left.is_zero() && !self.is_finishing() {
                     thread::park_timeout(left);
                     continue;
                 }
-                began = Some(Instant::now());
+                next_from = Instant::now() + self.transactions.interval;
                 published = self.publish_more(session.as_mut(), lease, published, stored, start)?;
                 deletable = true;
             } else if self.is_finishing() {

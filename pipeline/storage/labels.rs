@@ -7,6 +7,9 @@
 //! What is published and what is summed follows from what was really stored: a record counts if its version is
 //! newer than the one its document stood at. The sessions are `REPEATABLE READ`, so a document that another
 //! transaction changes meanwhile fails the statement, which is sent again, instead of spoiling the sums.
+//!
+//! Earlier labels are looked up by document, in an order of joins that the statement prescribes: the server plans it when
+//! the tables are empty, and a plan that reads all of them would stay for as long as they are not analysed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,8 +54,8 @@ WITH fence AS (
     WHERE present.version < excluded.version
     RETURNING document_id, version, deleted, item, old.version AS old_version, old.item AS old_item
 ), erased AS (
-    DELETE FROM labels USING moved
-    WHERE moved.deleted AND labels.stream = $1 AND labels.document_id = moved.document_id
+    DELETE FROM labels
+    WHERE stream = $1 AND document_id = ANY (ARRAY(SELECT document_id FROM moved WHERE deleted))
 ), incoming AS (
     SELECT document_id, item, version, task, model, model_version, label, confidence,
            probabilities::real[] AS probabilities, depth, labelled_at
@@ -77,8 +80,12 @@ WITH fence AS (
     WHERE item IS NOT NULL
     UNION ALL
     SELECT moved.old_item, task, model, model_version, label, probabilities, -1
-    FROM moved JOIN labels ON labels.stream = $1 AND labels.document_id = moved.document_id
-                          AND labels.version = moved.old_version
+    FROM moved CROSS JOIN LATERAL (
+        SELECT task, model, model_version, label, probabilities
+        FROM labels
+        WHERE stream = $1 AND document_id = moved.document_id AND version = moved.old_version
+        OFFSET 0
+    ) AS earlier
     WHERE moved.old_item IS NOT NULL
 ), summed AS (
     INSERT INTO item_deltas (stream, item, task, model, label, documents, probability_millions)

@@ -6,3 +6,4 @@
 pub mod language;
 pub mod tokenize;
 pub mod window;
+mod words;

@@ -8,7 +8,10 @@ use std::ops::Range;
 use serde::Deserialize;
 use tokenizers::{EncodeInput, Encoding, Tokenizer};
 
-use super::window::{Window, windows};
+use super::{
+    window::{Window, windows},
+    words::WordTokenizer,
+};
 
 /// What a model reads of one document.
 #[derive(Debug, Clone, Copy)]
@@ -87,7 +90,7 @@ const ROOM_PART_MIN: usize = 4;
 
 /// A model's tokenizer with the room its windows have.
 pub struct TextTokenizer {
-    tokenizer: Tokenizer,
+    tokenizer: WordTokenizer,
     layout: Layout,
     limits: TokenizerLimits,
 }
@@ -172,7 +175,7 @@ impl TextTokenizer {
         if overlap >= max_length.saturating_sub(special) {
             return Err(TokenizeError::NoRoom { max_length, special, overlap });
         }
-        Ok(Self { tokenizer, layout, limits })
+        Ok(Self { tokenizer: WordTokenizer::new(tokenizer, json), layout, limits })
     }
 
     /// Whether it reads pairs of texts.
@@ -229,10 +232,10 @@ impl TextTokenizer {
         let is_single = |word: &String| {
             word.chars().all(char::is_alphabetic)
                 && word.chars().count() > 2
-                && self.tokenizer.encode_fast(word.as_str(), false).is_ok_and(|encoding| encoding.len() == 1)
+                && self.tokenizer.ids(word).is_ok_and(|ids| ids.len() == 1)
         };
-        let size = u32::try_from(self.tokenizer.get_vocab_size(true)).unwrap_or(u32::MAX);
-        let words = (0..size).filter_map(|id| self.tokenizer.decode(&[id], true).ok());
+        let size = u32::try_from(self.tokenizer.vocabulary_size()).unwrap_or(u32::MAX);
+        let words = (0..size).filter_map(|id| self.tokenizer.decode(id));
         words.map(|word| word.trim().to_owned()).filter(is_single).take(count).collect()
     }
 
@@ -247,9 +250,7 @@ impl TextTokenizer {
     }
 
     fn ids(&self, text: &str) -> Result<Vec<u32>, TokenizeError> {
-        let encoding =
-            self.tokenizer.encode_fast(text, false).map_err(|error| TokenizeError::Text(error.to_string()))?;
-        Ok(encoding.get_ids().to_vec())
+        self.tokenizer.ids(text).map_err(|error| TokenizeError::Text(error.to_string()))
     }
 
     /// How many tokens of the text that is cut a window holds.

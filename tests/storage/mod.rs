@@ -17,7 +17,7 @@ use albertine::{
 };
 use chrono::{DateTime, Utc};
 
-use crate::support::{block_on, database::Database};
+use crate::support::{block_on, database::Database, eventually};
 
 const STREAM: &str = "reviews";
 
@@ -233,6 +233,38 @@ fn a_rejection_keeps_its_place_and_its_reason() {
         "SELECT concat_ws('|', stream, topic, partition, \"offset\", stage, reason, message) FROM {s}.rejections",
     );
     assert_eq!(rows, ["reviews|topic|3|0|decode|text_missing|there is no text at `/t\u{fffd}`"]);
+}
+
+#[test]
+fn a_batch_reads_the_labels_of_its_own_documents_alone() {
+    const BATCHES: i64 = 300;
+    let fixture = Fixture::new();
+    // The server plans a statement for tables as they are analysed, and keeps the plan while they grow.
+    fixture.statement("ALTER TABLE {s}.labels SET (autovacuum_enabled = off)");
+    let mut claim = fixture.claim(0);
+    for number in 0..BATCHES {
+        // One in three replaces the labels of a document, one takes a document away, and one is new.
+        let outcome = match number % 3 {
+            0 => labelled("a", "positive"),
+            1 => Outcome::Deleted { id: "b".into() },
+            _ => labelled(&format!("d{number}"), "positive"),
+        };
+        assert!(matches!(fixture.store(&batch(&claim, number, vec![outcome])), Stored::Moved { .. }));
+        claim.position.0 += 1;
+    }
+    // A session tells what it did when it ends.
+    block_on(fixture.store.close());
+    let told = |column: &str, of: &str| {
+        fixture
+            .database
+            .number(&format!("SELECT coalesce({column}, 0) FROM {of} WHERE relid = '{{s}}.labels'::regclass"))
+    };
+    eventually("all batches are counted", || {
+        let written = told("n_tup_ins + n_tup_upd", "pg_stat_all_tables");
+        (written == BATCHES / 3 * 2).then_some(())
+    });
+    let read = told("idx_tup_read", "pg_stat_all_indexes") + told("seq_tup_read", "pg_stat_all_tables");
+    assert!(read < BATCHES * 3, "{BATCHES} batches of one document read {read} labels");
 }
 
 #[test]
