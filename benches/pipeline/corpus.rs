@@ -49,10 +49,10 @@ pub fn record(number: usize, text: &str) -> String {
         .to_string()
 }
 
-/// A producer that sends within a millisecond. The broker takes the requests of a connection one after the other, so that a
-/// thousand records a second must not be as many requests.
-pub fn prompt_producer() -> BaseProducer {
-    broker::config().set("linger.ms", "1").set("max.in.flight.requests.per.connection", "5").create().unwrap()
+/// A producer that waits as long for more to send, 5 ms, as those of Apache Kafka and librdkafka do by default. The broker
+/// takes the requests of a connection one after the other, so that a thousand records a second must not be as many.
+pub fn usual_producer() -> BaseProducer {
+    broker::config().set("linger.ms", "5").set("max.in.flight.requests.per.connection", "5").create().unwrap()
 }
 
 /// Puts records on the topic as fast as the broker takes them, each partition in turn, and waits for the last.

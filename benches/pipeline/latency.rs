@@ -185,7 +185,7 @@ fn beside_a_backfill() {
 
 /// Sends at the rate, each record at once; the times of sending.
 fn send(topic: &str, rate: u32, records: usize) -> Vec<f64> {
-    let producer = corpus::prompt_producer();
+    let producer = corpus::usual_producer();
     let began = Instant::now();
     let mut sent = Vec::with_capacity(records);
     for number in 0..records {

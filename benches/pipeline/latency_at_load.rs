@@ -40,7 +40,7 @@ const LOADS: [f64; 3] = [0.2, 0.5, 0.8];
 const SECONDS: f64 = 20.0;
 const WARM_SHARE: f64 = 0.1;
 /// How often the checkpoints are looked at, which is part of a row's figure.
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+const LOOK_INTERVAL: Duration = Duration::from_millis(4);
 const LIMIT: Duration = Duration::from_mins(10);
 const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
@@ -167,7 +167,7 @@ fn at_rate(options: &Options, record: &dyn Fn(usize) -> String, rate: f64) -> Ru
 /// Sends at the rate, each record at once; the times of sending.
 fn send(topic: &str, record: &dyn Fn(usize) -> String, rate: f64, records: usize, process: &Process) -> Vec<f64> {
     let values: Vec<String> = (0..records).map(record).collect();
-    let producer = corpus::prompt_producer();
+    let producer = corpus::usual_producer();
     let began = Instant::now();
     let mut sent = Vec::with_capacity(records);
     for (number, value) in values.iter().enumerate() {
