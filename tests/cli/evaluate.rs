@@ -103,6 +103,45 @@ fn rows_are_chosen_by_a_field_and_a_limit() {
 }
 
 #[test]
+fn each_value_of_a_field_has_figures_of_its_own() {
+    let models = Models::new();
+    let rows = [
+        json!({"text": "good", "label": "positive", "kind": "plain"}),
+        json!({"text": "bad", "label": "negative", "kind": "plain"}),
+        json!({"text": "fine", "label": "positive", "kind": 7}),
+        json!({"text": "good", "label": "positive"}),
+    ];
+    let lines: Vec<String> = rows.iter().map(ToString::to_string).collect();
+    let file = models.0.write("kinds.jsonl", &lines.join("\n"));
+    let run = |arguments: &[&str]| {
+        let command = ["model", "evaluate", "instant", file.to_str().unwrap()];
+        models.0.run(command.iter().chain(arguments), "")
+    };
+    let answer = run(&["--by", "kind", "--json"]).expect(0).json();
+    let groups = answer["models"][0]["groups"].as_array().unwrap().iter();
+    let shown: Vec<_> =
+        groups.map(|group| (&group["value"], &group["documents"], &group["accuracy"]["value"])).collect();
+    assert_eq!(
+        shown,
+        [
+            (&json!(null), &json!(1), &json!(1.0)),
+            (&json!("7"), &json!(1), &json!(0.0)),
+            (&json!("plain"), &json!(2), &json!(1.0)),
+        ]
+    );
+    run(&["--by", "kind"]).expect(0).prints("Groups\n").prints("plain");
+    assert_eq!(run(&["--json"]).expect(0).json()["models"][0]["groups"], json!([]));
+    let many: Vec<String> =
+        (0..=200).map(|id| json!({"text": "good", "label": "positive", "id": id}).to_string()).collect();
+    let file = models.0.write("many.jsonl", &many.join("\n"));
+    models
+        .0
+        .run(["model", "evaluate", "instant", file.to_str().unwrap(), "--by", "id"], "")
+        .expect(2)
+        .says("`--by id`: the field has more than 200 values");
+}
+
+#[test]
 fn a_row_that_cannot_be_used_is_told_with_its_place_and_the_others_count() {
     let rows = [("good", "positive"), ("good", "excellent"), (" ", "positive"), ("bad", "negative")];
     let answer = Models::new().evaluate(&rows, &[]).expect(1);

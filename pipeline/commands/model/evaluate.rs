@@ -6,7 +6,9 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 
 use super::{
-    evaluation_text, report,
+    evaluation_text,
+    groups::{Group, Groups},
+    report,
     rows::{RowArgs, Rows},
     truth::Truth,
 };
@@ -35,6 +37,7 @@ Examples:
       --map 1=negative --map 2=negative --map 3=neutral --map 4=positive --map 5=positive
   albertine model evaluate albert-sentiment sst2.jsonl --where split=dev --among negative,positive
   albertine model evaluate new-model reviews.jsonl --against albert-sentiment --report report.html
+  albertine model evaluate albert-sentiment behaviour.jsonl --by kind
 
 Texts take the way they take in a stream: windows, int8 graphs, calibrated probabilities. Intervals are of 95%.
 Exits with 1 where a row could not be used; figures are of the others.")]
@@ -49,6 +52,9 @@ pub struct EvaluateArgs {
     /// Decide among these labels only, as for a set that has no others
     #[arg(long, value_delimiter = ',', value_name = "LABEL,…")]
     among: Vec<String>,
+    /// Figures of each value of this field, beside those of all rows
+    #[arg(long, env = "ALBERTINE_EVALUATE_BY", value_name = "FIELD")]
+    by: Option<String>,
     /// Write a page with charts and the surest mistakes, texts included
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
@@ -66,7 +72,7 @@ pub fn run(global: &GlobalOptions, args: &EvaluateArgs) -> anyhow::Result<()> {
     let truth = Truth::new(&models[0], &args.rows.label_field, &args.among, &args.rows.map)?;
     let page = args.report.as_deref().map(|path| Destination::open(Some(path))).transpose()?;
     let host = ModelHost::serve(&config, &models)?;
-    let result = measure(&host, &models, &truth, &args.rows)?;
+    let result = measure(&host, &models, &truth, args)?;
     if let Some(mut page) = page {
         page.writer().write_all(report::page(&result)?.as_bytes())?;
         page.finish()?;
@@ -122,6 +128,8 @@ pub struct MeasuredModel {
     pub version: Arc<str>,
     pub task: Arc<str>,
     pub evaluation: Evaluation,
+    /// By the field that was asked for.
+    pub groups: Vec<Group>,
 }
 
 pub struct Mistake {
@@ -138,11 +146,17 @@ struct Judgement<'a> {
     in_work: VecDeque<usize>,
     /// By model; all of the same documents.
     judged: Vec<Vec<Judged>>,
+    groups: Option<Groups<'a>>,
     mistakes: Vec<Mistake>,
 }
 
 /// Sends the file's rows through the models.
-fn measure(host: &ModelHost, models: &[Arc<Model>], truth: &Truth<'_>, args: &RowArgs) -> anyhow::Result<Measured> {
+fn measure(
+    host: &ModelHost,
+    models: &[Arc<Model>],
+    truth: &Truth<'_>,
+    EvaluateArgs { rows: args, by, .. }: &EvaluateArgs,
+) -> anyhow::Result<Measured> {
     let mut labeller = Labeller::new(host, args.text_fields())?;
     let mut rows = Rows::open(args, truth)?;
     let mut judgement = Judgement {
@@ -150,6 +164,7 @@ fn measure(host: &ModelHost, models: &[Arc<Model>], truth: &Truth<'_>, args: &Ro
         text_field: args.text_fields().text,
         in_work: VecDeque::new(),
         judged: vec![Vec::new(); models.len()],
+        groups: by.as_deref().map(Groups::new),
         mistakes: Vec::new(),
     };
     while let Some((record, truth)) = rows.next()? {
@@ -179,6 +194,9 @@ impl Judgement<'_> {
                 .map(|label| self.truth.judge(label, truth).context("a model gave no probability of a class"))
                 .collect::<Result<_, _>>()?;
             self.remember(&record, judged[0]);
+            if let Some(groups) = &mut self.groups {
+                groups.add(&record.fields)?;
+            }
             self.judged.iter_mut().zip(judged).for_each(|(all, judged)| all.push(judged));
         }
         Ok(())
@@ -197,17 +215,19 @@ impl Judgement<'_> {
     }
 
     fn measured(self, rows: Rows<'_>, models: &[Arc<Model>]) -> anyhow::Result<Measured> {
-        let Self { truth, judged, mistakes, .. } = self;
+        let Self { truth, judged, groups, mistakes, .. } = self;
         let Rows { name, left_out, bad, .. } = rows;
         let comparison = match &judged[..] {
             [first, second] => compare(second, first),
             _ => None,
         };
         let measured = models.iter().zip(&judged).map(|(model, judged)| {
-            let evaluation = evaluate(judged, truth.classes().len())
+            let classes = truth.classes().len();
+            let evaluation = evaluate(judged, classes)
                 .with_context(|| format!("no row of `{name}` could be used ({bad} bad, {left_out} left out)"))?;
             let (name, version, task) = (model.name.clone(), model.version.clone(), model.task.clone());
-            Ok(MeasuredModel { name, version, task, evaluation })
+            let groups = groups.as_ref().map(|groups| groups.figures(judged, classes)).unwrap_or_default();
+            Ok(MeasuredModel { name, version, task, evaluation, groups })
         });
         let models = measured.collect::<anyhow::Result<_>>()?;
         Ok(Measured { name, models, classes: truth.classes().to_vec(), comparison, mistakes, left_out, bad })

@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::evaluate::{Measured, MeasuredModel};
+use super::{
+    evaluate::{Measured, MeasuredModel},
+    groups::Group,
+};
 use crate::{
     commands::output::{Shown, number, table},
     domain::evaluation::{Bin, ClassFigures, Comparison, Estimate},
@@ -43,8 +46,12 @@ fn model_text(measured: &Measured, model: &MeasuredModel) -> String {
             plain("log loss", evaluation.calibration.log_loss),
         ],
     );
+    let groups = match &model.groups[..] {
+        [] => String::new(),
+        groups => format!("\nGroups\n{}", group_table(groups)),
+    };
     format!(
-        "Model {} {}, task {}\n{figures}\nClasses\n{}\nTrue labels in rows, given labels in columns\n{}\nConfidence against accuracy\n{}",
+        "Model {} {}, task {}\n{figures}{groups}\nClasses\n{}\nTrue labels in rows, given labels in columns\n{}\nConfidence against accuracy\n{}",
         model.name,
         model.version,
         model.task,
@@ -55,6 +62,23 @@ fn model_text(measured: &Measured, model: &MeasuredModel) -> String {
             evaluation.calibration.bins.iter().map(bin_row)
         ),
     )
+}
+
+fn group_table(groups: &[Group]) -> String {
+    let row = |group: &Group| {
+        let evaluation = &group.evaluation;
+        let Estimate { value: accuracy, low, high } = evaluation.accuracy;
+        vec![
+            Shown::Text(group.shown()),
+            number(Some(evaluation.documents)),
+            share(accuracy),
+            Shown::Text(format!("{low:.4} to {high:.4}")),
+            share(evaluation.macro_f1.value),
+            share(evaluation.calibration.expected_error),
+        ]
+    };
+    let heads = ["group", "documents", "accuracy", "95% interval", "macro-F1", "calibration error"];
+    table(&heads, groups.iter().map(row))
 }
 
 fn class_table(measured: &Measured, classes: &[ClassFigures]) -> String {
@@ -116,6 +140,13 @@ pub fn as_json(measured: &Measured) -> Value {
                 "accuracy": bin.accuracy,
             })
         };
+        let group = |Group { value, evaluation }: &Group| {
+            json!({
+                "value": value, "documents": evaluation.documents, "accuracy": estimate(&evaluation.accuracy),
+                "macro_f1": estimate(&evaluation.macro_f1),
+                "expected_calibration_error": evaluation.calibration.expected_error,
+            })
+        };
         json!({
             "model": &*model.name, "model_version": &*model.version, "task": &*model.task,
             "documents": evaluation.documents,
@@ -126,6 +157,7 @@ pub fn as_json(measured: &Measured) -> Value {
             "expected_calibration_error": evaluation.calibration.expected_error,
             "log_loss": evaluation.calibration.log_loss,
             "calibration": evaluation.calibration.bins.iter().map(bin).collect::<Vec<_>>(),
+            "groups": model.groups.iter().map(group).collect::<Vec<_>>(),
         })
     };
     json!({

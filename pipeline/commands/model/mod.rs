@@ -4,6 +4,7 @@ mod bench;
 mod calibrate;
 mod evaluate;
 mod evaluation_text;
+mod groups;
 mod list;
 mod report;
 mod rows;

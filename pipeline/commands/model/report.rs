@@ -12,6 +12,7 @@ use plotters::{
 use super::{
     evaluate::{Measured, MeasuredModel},
     evaluation_text::verdict,
+    groups::Group,
 };
 use crate::domain::evaluation::{Bin, Estimate};
 
@@ -68,6 +69,7 @@ fn section(measured: &Measured, model: &MeasuredModel) -> anyhow::Result<Markup>
             tr { td { "expected calibration error" } (share(evaluation.calibration.expected_error)) td {} }
             tr { td { "log loss" } (share(evaluation.calibration.log_loss)) td {} }
         }
+        (groups(&model.groups))
         h3 { "Classes" }
         table {
             tr { th { "label" } @for head in ["documents", "called so", "precision", "recall", "F1"] { th.number { (head) } } }
@@ -91,6 +93,23 @@ fn section(measured: &Measured, model: &MeasuredModel) -> anyhow::Result<Markup>
             (PreEscaped(histogram(bins)?))
         }
     })
+}
+
+fn groups(groups: &[Group]) -> Markup {
+    html! {
+        @if !groups.is_empty() {
+            h3 { "Groups" }
+            table {
+                tr { th { "group" } @for head in ["documents", "accuracy", "macro-F1"] { th.number { (head) } } }
+                @for group in groups {
+                    tr {
+                        td { (group.shown()) } (count(group.evaluation.documents))
+                        (share(group.evaluation.accuracy.value)) (share(group.evaluation.macro_f1.value))
+                    }
+                }
+            }
+        }
+    }
 }
 
 fn figure(name: &str, estimate: &Estimate) -> Markup {
