@@ -37,6 +37,11 @@ SPEED_EXAMPLES = """\
 example:
     albertine-models speed ./my-albert --rounds 15"""
 
+BEHAVIOUR_EXAMPLES = """\
+example:
+    albertine-models behaviour --output behaviour.jsonl
+    albertine model evaluate albert-sentiment behaviour.jsonl --by kind"""
+
 
 def names(text: str) -> list[str]:
     """A list given with commas."""
@@ -58,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     add_convert(commands)
     add_tokens(commands)
     add_speed(commands)
+    add_behaviour(commands)
     return top
 
 
@@ -169,6 +175,13 @@ def add_speed(commands):
     added.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
 
+def add_behaviour(commands):
+    """`behaviour`."""
+    summary = "write the behavioural tests of sentiment, for `albertine model evaluate --by kind`"
+    added = command(commands, "behaviour", run_behaviour, (summary, BEHAVIOUR_EXAMPLES))
+    added.add_argument("--output", type=Path, required=True, help="file to write")
+
+
 def run_convert(options: dict, terminal: Terminal):
     """Loads what converting needs, which takes seconds, only when it is asked for."""
     from albertine_models.convert import convert
@@ -189,6 +202,13 @@ def run_speed(options: dict, terminal: Terminal):
     from albertine_models.speed import print_speed
 
     print_speed(options, terminal)
+
+
+def run_behaviour(options: dict, terminal: Terminal):
+    """Writes the behavioural tests."""
+    from albertine_models.texts.behaviour import write_cases
+
+    write_cases(options["output"], terminal)
 
 
 def main(arguments: list[str] | None = None) -> int:

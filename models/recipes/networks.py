@@ -1,10 +1,11 @@
-"""The recipe's two networks: the BERT teacher read from the bge-small ONNX file, and the ALBERT student.
+"""The recipes' two networks: the BERT teacher read from the bge-small ONNX file, and the ALBERT student.
 
 The student is written out rather than imported so that its four quantised inputs are visible: the same module
 runs in float32 and, with `quantisation` set, computes what the int8 graphs compute.
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy
 import onnx
@@ -16,42 +17,45 @@ from transformers import AlbertConfig, AlbertForSequenceClassification, BertConf
 
 from albertine_models.quantisation import SCALE_FLOOR, WEIGHT_LIMIT
 
-VOCABULARY_SIZE = 30522
 HIDDEN_SIZE = 384
 HEADS = 12
-INTERMEDIATE_SIZE = 1536
+TEACHER_INTERMEDIATE_SIZE = 1536
 TEACHER_LAYERS = 12
 MAX_POSITIONS = 512
 NORM_EPSILON = 1e-12
 
-# 256 columns keep the int8 table at 7.8 MB, below the 10 MB a file may have.
+# The student. 20,000 words of 256 bytes and a layer of 5.3 MB stay below 12 MB in int8.
+VOCABULARY_SIZE = 20000
 EMBEDDING_SIZE = 256
-PASSES = 6
+PASSES = 4
+
+# The feed-forward blocks of these layers of the teacher stand beside each other in the student's one layer.
+SOURCE_LAYERS = (2, 5, 8, 11)
+INTERMEDIATE_SIZE = len(SOURCE_LAYERS) * TEACHER_INTERMEDIATE_SIZE
 
 
-def teacher_network():
-    """An untrained bge-small-shaped classifier. Eager attention: its backward pass is the fast one on a CPU."""
+def teacher_network(labels, device="cpu"):
+    """An untrained bge-small-shaped classifier."""
     config = BertConfig(
         vocab_size=VOCABULARY_SIZE,
         hidden_size=HIDDEN_SIZE,
         num_hidden_layers=TEACHER_LAYERS,
         num_attention_heads=HEADS,
-        intermediate_size=INTERMEDIATE_SIZE,
-        num_labels=3,
+        intermediate_size=TEACHER_INTERMEDIATE_SIZE,
+        num_labels=labels,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
         classifier_dropout=0.1,
     )
-    config._attn_implementation = "eager"
+    # On a CPU the backward pass of eager attention is the fast one.
+    config._attn_implementation = "sdpa" if device == "cuda" else "eager"
     return BertForSequenceClassification(config)
 
 
-def load_bge(onnx_path):
-    """The teacher with the weights of bge-small-en-v1.5; pooler and classifier start untrained."""
-    network = teacher_network()
-    state = network.state_dict()
+def read_bge(onnx_path):
+    """Weights of bge-small-en-v1.5 by transformers' names, as numpy arrays."""
     initializers = onnx.load(onnx_path).graph.initializer
-    weights = {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in initializers}
+    weights = {tensor.name: numpy_helper.to_array(tensor).copy() for tensor in initializers}
     # The export gives matrix products running numbers, six to a layer and in this order.
     products = sorted((name for name in weights if "MatMul" in name), key=lambda name: int(name.split("_")[-1]))
     order = [
@@ -67,14 +71,26 @@ def load_bge(onnx_path):
         raise ValueError(f"expected {wanted} matrix products in `{onnx_path}`, found {len(products)}")
     for index, name in enumerate(products):
         layer, part = divmod(index, len(order))
-        state[f"bert.encoder.layer.{layer}.{order[part]}.weight"] = weights[name].T.contiguous()
-    for name, value in weights.items():
-        if "bert." + name in state:
-            state["bert." + name] = value
+        weights[f"encoder.layer.{layer}.{order[part]}.weight"] = weights.pop(name).T.copy()
+    return {name: value for name, value in weights.items() if name.split(".")[0] in ("embeddings", "encoder")}
+
+
+def teacher_of(weights, labels, device="cpu"):
+    """The teacher with bge's weights; pooler and classifier start untrained."""
+    network = teacher_network(labels, device)
+    state = network.state_dict()
+    state |= {
+        "bert." + name: torch.as_tensor(value).float() for name, value in weights.items() if "bert." + name in state
+    }
     network.load_state_dict(state)
     # Fine-tuning a few thousand frequent rows would shift them against all others, and costs a third of a step.
     network.bert.embeddings.requires_grad_(False)
     return network
+
+
+# What the projection is fitted on: windows are seldom longer, and more samples change nothing.
+POSITIONS_FITTED = 128
+SAMPLES_FITTED = 40000
 
 
 class _Rounded(torch.autograd.Function):
@@ -100,10 +116,18 @@ def quantised_activation(values, scale, zero_point):
     return (_Rounded.apply(values / scale).add(zero_point).clamp(0, 255) - zero_point) * scale
 
 
+def attend(query, key, value, bias):
+    """Scaled dot-product attention. On a CPU the backward pass of the plain products is the fast one."""
+    if query.device.type == "cuda":
+        return functional.scaled_dot_product_attention(query, key, value, bias.to(query.dtype))
+    scores = query @ key.transpose(-1, -2) / math.sqrt(HIDDEN_SIZE // HEADS) + bias
+    return scores.softmax(-1).to(value.dtype) @ value
+
+
 class Albert(nn.Module):
     """ALBERT: a factorised embedding, one layer applied `PASSES` times, and a pooled classifier."""
 
-    def __init__(self):
+    def __init__(self, labels):
         super().__init__()
         self.word = nn.Embedding(VOCABULARY_SIZE, EMBEDDING_SIZE)
         self.position = nn.Embedding(MAX_POSITIONS, EMBEDDING_SIZE)
@@ -117,13 +141,13 @@ class Albert(nn.Module):
         self.ffn_output = nn.Linear(INTERMEDIATE_SIZE, HIDDEN_SIZE)
         self.output_norm = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPSILON)
         self.pooler = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
-        self.classifier = nn.Linear(HIDDEN_SIZE, 3)
+        self.classifier = nn.Linear(HIDDEN_SIZE, labels)
         # Site -> (scale, zero point). None: float.
         self.quantisation = None
 
     def embed(self, input_ids, token_type_ids):
         """Hidden states before the first pass."""
-        positions = torch.arange(input_ids.shape[1])
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         total = self.word(input_ids) + self.position(positions) + self.token_type(token_type_ids)
         return self.projection(self.embedding_norm(total))
 
@@ -141,8 +165,7 @@ class Albert(nn.Module):
         batch, sequence, _ = hidden.shape
         packed = self.product("attention", hidden).view(batch, sequence, 3, HEADS, HIDDEN_SIZE // HEADS)
         query, key, value = packed.permute(2, 0, 3, 1, 4)
-        scores = query @ key.transpose(-1, -2) / math.sqrt(HIDDEN_SIZE // HEADS) + bias
-        context = (scores.softmax(-1).to(value.dtype) @ value).transpose(1, 2).reshape(batch, sequence, HIDDEN_SIZE)
+        context = attend(query, key, value, bias).transpose(1, 2).reshape(batch, sequence, HIDDEN_SIZE)
         attended = self.attention_norm(hidden + self.product("attention_output", context))
         inner = functional.gelu(self.product("ffn", attended), approximate="tanh")
         return self.output_norm(attended + self.product("ffn_output", inner))
@@ -160,52 +183,78 @@ class Albert(nn.Module):
         return states, [self.head(state) for state in states[1:]]
 
 
-def albert_from_teacher(teacher):
-    """A student that starts from the teacher: principal components of its table, the mean of its middle layers."""
-    student = Albert()
+def albert_from_teacher(teacher, frequencies):
+    """A student that starts from the teacher: principal components of its word table, by how often a word occurs
+    (`frequencies`), one layer's attention, and the feed-forward blocks of several layers beside each other.
+    """
+    student = Albert(teacher.config.num_labels)
     state = {name.removeprefix("bert."): value for name, value in teacher.state_dict().items()}
-    table = state["embeddings.word_embeddings.weight"]
-    positions = state["embeddings.position_embeddings.weight"]
-    centred = table - table.mean(0)
-    components = torch.linalg.eigh(centred.T @ centred).eigenvectors.flip(1)[:, :EMBEDDING_SIZE]
-    middle = range(4, 8)
-
-    def mean(name):
-        return sum(state[f"encoder.layer.{index}.{name}"] for index in middle) / len(middle)
-
+    embedding = Embedding.of(state, frequencies)
+    first = f"encoder.layer.{SOURCE_LAYERS[0]}"
+    blocks = [f"encoder.layer.{index}" for index in SOURCE_LAYERS]
     with torch.no_grad():
-        student.word.weight.copy_(centred @ components)
-        student.position.weight.copy_(positions @ components)
+        student.word.weight.copy_(embedding.word)
+        student.position.weight.copy_(embedding.position)
         student.token_type.weight.zero_()
+        student.projection.weight.copy_(embedding.projection.T)
+        student.projection.bias.copy_(embedding.bias)
         for kind in ("weight", "bias"):
-            parts = [mean(f"attention.self.{part}.{kind}") for part in ("query", "key", "value")]
+            parts = [state[f"{first}.attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
             getattr(student.attention, kind).copy_(torch.cat(parts))
-            getattr(student.attention_output, kind).copy_(mean(f"attention.output.dense.{kind}"))
-            getattr(student.attention_norm, kind).copy_(mean(f"attention.output.LayerNorm.{kind}"))
-            getattr(student.ffn, kind).copy_(mean(f"intermediate.dense.{kind}"))
-            getattr(student.ffn_output, kind).copy_(mean(f"output.dense.{kind}"))
-            getattr(student.output_norm, kind).copy_(mean(f"output.LayerNorm.{kind}"))
+            getattr(student.attention_output, kind).copy_(state[f"{first}.attention.output.dense.{kind}"])
+            getattr(student.attention_norm, kind).copy_(state[f"{first}.attention.output.LayerNorm.{kind}"])
+            getattr(student.output_norm, kind).copy_(state[f"{first}.output.LayerNorm.{kind}"])
+            getattr(student.ffn, kind).copy_(
+                torch.cat([state[f"{block}.intermediate.dense.{kind}"] for block in blocks])
+            )
             getattr(student.pooler, kind).copy_(state[f"pooler.dense.{kind}"])
             getattr(student.classifier, kind).copy_(state[f"classifier.{kind}"])
-        fit_projection(student, state, table, positions)
+        # Each pass goes through all blocks, so each counts its share.
+        outputs = [state[f"{block}.output.dense.weight"] for block in blocks]
+        student.ffn_output.weight.copy_(torch.cat(outputs, 1) / len(blocks))
+        student.ffn_output.bias.copy_(sum(state[f"{block}.output.dense.bias"] for block in blocks) / len(blocks))
     return student
 
 
-def fit_projection(student, state, table, positions):
-    """Least squares: the projection that best restores the teacher's normalised embedding."""
-    rows = torch.arange(1000, VOCABULARY_SIZE, 3)
-    places = rows % 60
-    total = table[rows] + positions[places] + state["embeddings.token_type_embeddings.weight"][0]
-    wanted = functional.layer_norm(
-        total, (HIDDEN_SIZE,), state["embeddings.LayerNorm.weight"], state["embeddings.LayerNorm.bias"]
-    )
-    given = functional.layer_norm(student.word.weight[rows] + student.position.weight[places], (EMBEDDING_SIZE,))
-    given = torch.cat([given, torch.ones(len(given), 1)], 1)
-    # Normalised columns sum to zero; without the cut-off that direction gets weights that only float64 can cancel.
-    solution = numpy.linalg.lstsq(given.double().numpy(), wanted.double().numpy(), rcond=1e-4)[0]
-    solution = torch.from_numpy(solution).float()
-    student.projection.weight.copy_(solution[:EMBEDDING_SIZE].T)
-    student.projection.bias.copy_(solution[EMBEDDING_SIZE])
+@dataclass(frozen=True)
+class Embedding:
+    """The teacher's embedding, factorised."""
+
+    word: torch.Tensor
+    position: torch.Tensor
+    projection: torch.Tensor
+    bias: torch.Tensor
+    # Share of the teacher's normalised embedding that is kept, word by word as often as it occurs.
+    explained: float
+
+    @classmethod
+    def of(cls, state, frequencies):
+        """Principal components of words and positions, and the least-squares way back to the teacher's embedding."""
+        table = state["embeddings.word_embeddings.weight"].double()
+        table = table + state["embeddings.token_type_embeddings.weight"][0].double()
+        positions = state["embeddings.position_embeddings.weight"].double()
+        # Every word counts a little, however rare.
+        share = torch.as_tensor(frequencies).double() + 1
+        share = share / share.sum()
+        centre = (table * share[:, None]).sum(0)
+        words = table - centre
+        covariance = (words * share[:, None]).T @ words
+        near = positions[:POSITIONS_FITTED]
+        covariance += (near - near.mean(0)).T @ (near - near.mean(0)) / len(near)
+        components = torch.linalg.eigh(covariance).eigenvectors.flip(1)[:, :EMBEDDING_SIZE]
+        word, position = words @ components, (positions - near.mean(0)) @ components
+        generator = torch.Generator().manual_seed(1)
+        rows = torch.multinomial(share, SAMPLES_FITTED, replacement=True, generator=generator)
+        places = torch.randint(0, POSITIONS_FITTED, (SAMPLES_FITTED,), generator=generator)
+        norm = (state["embeddings.LayerNorm.weight"].double(), state["embeddings.LayerNorm.bias"].double())
+        wanted = functional.layer_norm(table[rows] + positions[places], (HIDDEN_SIZE,), *norm)
+        given = functional.layer_norm(word[rows] + position[places], (EMBEDDING_SIZE,))
+        given = torch.cat([given, torch.ones(len(given), 1, dtype=torch.double)], 1)
+        # Normalised columns sum to zero; without the cut-off that direction gets weights that only float64 can cancel.
+        solution = torch.from_numpy(numpy.linalg.lstsq(given.numpy(), wanted.numpy(), rcond=1e-4)[0])
+        left = (given @ solution - wanted).square().sum() / (wanted - wanted.mean(0)).square().sum()
+        parts = (word, position, solution[:EMBEDDING_SIZE], solution[EMBEDDING_SIZE])
+        return cls(*(part.float() for part in parts), 1 - left.item())
 
 
 def checkpoint_model(student, labels):

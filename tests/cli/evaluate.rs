@@ -63,6 +63,7 @@ fn figures_are_those_of_the_labels_that_were_given() {
     let binned = model["calibration"].as_array().unwrap().iter().map(|bin| bin["documents"].as_u64().unwrap());
     assert_eq!(binned.sum::<u64>(), 10, "every document is in one bin");
     assert_eq!(answer["comparison"], json!(null));
+    assert_eq!(model["mean_depth"], json!(1.0), "the model has one pass");
 }
 
 #[test]

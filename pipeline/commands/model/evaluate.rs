@@ -128,6 +128,8 @@ pub struct MeasuredModel {
     pub version: Arc<str>,
     pub task: Arc<str>,
     pub evaluation: Evaluation,
+    /// How many times the shared layer was applied, on average.
+    pub mean_depth: f64,
     /// By the field that was asked for.
     pub groups: Vec<Group>,
 }
@@ -146,6 +148,8 @@ struct Judgement<'a> {
     in_work: VecDeque<usize>,
     /// By model; all of the same documents.
     judged: Vec<Vec<Judged>>,
+    /// By model, of all documents together.
+    depths: Vec<u64>,
     groups: Option<Groups<'a>>,
     mistakes: Vec<Mistake>,
 }
@@ -164,6 +168,7 @@ fn measure(
         text_field: args.text_fields().text,
         in_work: VecDeque::new(),
         judged: vec![Vec::new(); models.len()],
+        depths: vec![0; models.len()],
         groups: by.as_deref().map(Groups::new),
         mistakes: Vec::new(),
     };
@@ -197,6 +202,7 @@ impl Judgement<'_> {
             if let Some(groups) = &mut self.groups {
                 groups.add(&record.fields)?;
             }
+            self.depths.iter_mut().zip(&labels).for_each(|(sum, label)| *sum += u64::from(label.depth));
             self.judged.iter_mut().zip(judged).for_each(|(all, judged)| all.push(judged));
         }
         Ok(())
@@ -215,19 +221,20 @@ impl Judgement<'_> {
     }
 
     fn measured(self, rows: Rows<'_>, models: &[Arc<Model>]) -> anyhow::Result<Measured> {
-        let Self { truth, judged, groups, mistakes, .. } = self;
+        let Self { truth, judged, depths, groups, mistakes, .. } = self;
         let Rows { name, left_out, bad, .. } = rows;
         let comparison = match &judged[..] {
             [first, second] => compare(second, first),
             _ => None,
         };
-        let measured = models.iter().zip(&judged).map(|(model, judged)| {
+        let measured = models.iter().zip(&judged).zip(depths).map(|((model, judged), depths)| {
             let classes = truth.classes().len();
             let evaluation = evaluate(judged, classes)
                 .with_context(|| format!("no row of `{name}` could be used ({bad} bad, {left_out} left out)"))?;
             let (name, version, task) = (model.name.clone(), model.version.clone(), model.task.clone());
             let groups = groups.as_ref().map(|groups| groups.figures(judged, classes)).unwrap_or_default();
-            Ok(MeasuredModel { name, version, task, evaluation, groups })
+            let mean_depth = depths as f64 / judged.len() as f64;
+            Ok(MeasuredModel { name, version, task, evaluation, mean_depth, groups })
         });
         let models = measured.collect::<anyhow::Result<_>>()?;
         Ok(Measured { name, models, classes: truth.classes().to_vec(), comparison, mistakes, left_out, bad })

@@ -44,6 +44,11 @@ fn model_text(measured: &Measured, model: &MeasuredModel) -> String {
             estimate("macro-F1", &evaluation.macro_f1),
             plain("expected calibration error", evaluation.calibration.expected_error),
             plain("log loss", evaluation.calibration.log_loss),
+            vec![
+                "passes of the shared layer, mean".into(),
+                Shown::Number(format!("{:.2}", model.mean_depth)),
+                "".into(),
+            ],
         ],
     );
     let groups = match &model.groups[..] {
@@ -156,6 +161,7 @@ pub fn as_json(measured: &Measured) -> Value {
             "confusion": evaluation.confusion,
             "expected_calibration_error": evaluation.calibration.expected_error,
             "log_loss": evaluation.calibration.log_loss,
+            "mean_depth": model.mean_depth,
             "calibration": evaluation.calibration.bins.iter().map(bin).collect::<Vec<_>>(),
             "groups": model.groups.iter().map(group).collect::<Vec<_>>(),
         })

@@ -1,0 +1,76 @@
+"""Reads the data sets and the demo's texts, and says when two texts are the same. Nothing here knows a model."""
+
+import functools
+import gzip
+import hashlib
+import json
+import re
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+# The demo's files inside the vaderSentiment source distribution, by the name used in reports.
+DEMO_FILES = {
+    "product": "amazonReviewSnippets_GroundTruth.txt",
+    "newspaper": "nytEditorialSnippets_GroundTruth.txt",
+    "film": "movieReviewSnippets_GroundTruth.txt",
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One text with the index of its label, the weight of its loss, and the set it came from."""
+
+    text: str
+    label: int
+    weight: float
+    source: str
+
+
+def normalise(text):
+    """Lower-case letters and digits only: what two spellings of the same text share. Signs count where there is no letter."""
+    return re.sub(r"[^a-z0-9]", "", text.lower()) or text.strip()
+
+
+def stable_share(key):
+    """A number in [0, 1) that depends on the key alone."""
+    return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32
+
+
+@functools.cache
+def read_rows(folder, name):
+    """All rows of one gzip'd JSONL set."""
+    with gzip.open(Path(folder) / f"{name}.jsonl.gz", "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def rows_of_split(folder, name, split):
+    """The rows of one split of a set."""
+    return [row for row in read_rows(folder, name) if row["split"] == split]
+
+
+def distinct_texts(rows):
+    """The rows without repeated texts, first one kept."""
+    seen = set()
+    kept = []
+    for row in rows:
+        key = normalise(row["text"])
+        if key and key not in seen:
+            seen.add(key)
+            kept.append(row)
+    return kept
+
+
+@functools.cache
+def read_demo(archive):
+    """Texts and mean ratings of the demo by kind, read from the vaderSentiment source distribution (a .tar.gz)."""
+    demo = {}
+    with tarfile.open(archive) as outer:
+        inner_name = next(name for name in outer.getnames() if name.endswith("hutto_ICWSM_2014.tar.gz"))
+        with tarfile.open(fileobj=outer.extractfile(inner_name)) as inner:
+            for kind, file_name in DEMO_FILES.items():
+                member = next(name for name in inner.getnames() if name.endswith("/" + file_name) and "/._" not in name)
+                lines = inner.extractfile(member).read().decode("utf-8", "replace").splitlines()
+                fields = [line.split("\t") for line in lines if line.count("\t") >= 2]
+                demo[kind] = [(row[2], float(row[1])) for row in fields]
+    return demo

@@ -1,0 +1,196 @@
+"""Texts as token ids in one file, and the windows and batches that training draws from them.
+
+What is drawn depends on the seed and the number of the draw alone, so a run that was stopped goes on with the batch that
+it would have seen next.
+"""
+
+import random
+from dataclasses import dataclass
+
+import numpy
+import torch
+
+# Rows sorted by length together: enough for batches almost without padding, few enough to keep them mixed.
+SORTED_ROWS = 6144
+
+# A text without label is read in windows that begin and end with a sentence: a third of a phrase's length, most of a
+# sentence's, some of a paragraph's. In tokens, drawn evenly.
+WINDOW_LENGTHS = (8, 16, 16, 24, 24, 32, 32, 48, 64, 96, 128, 190)
+
+# Tokens of a text that are kept.
+LONGEST_TEXT = 1500
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Token ids without special tokens, one text after the other; `labels` is -1 where there is none."""
+
+    ids: numpy.ndarray
+    offsets: numpy.ndarray
+    labels: numpy.ndarray
+    weights: numpy.ndarray
+
+    @classmethod
+    def of(cls, rows, labels, weights):
+        """From lists of ids."""
+        offsets = numpy.cumsum([0] + [len(row) for row in rows])
+        ids = numpy.concatenate([numpy.array(row, dtype=numpy.uint16) for row in rows])
+        return cls(ids, offsets, numpy.array(labels, dtype=numpy.int8), numpy.array(weights, dtype=numpy.float32))
+
+    @classmethod
+    def read(cls, path):
+        """From a file."""
+        with numpy.load(path) as arrays:
+            return cls(*(arrays[name] for name in ("ids", "offsets", "labels", "weights")))
+
+    def write(self, path):
+        """To a file, compressed."""
+        arrays = {"ids": self.ids, "offsets": self.offsets, "labels": self.labels, "weights": self.weights}
+        with open(path, "wb") as file:
+            numpy.savez_compressed(file, **arrays)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def row(self, index):
+        """Ids of one text."""
+        return self.ids[self.offsets[index] : self.offsets[index + 1]]
+
+
+@dataclass(frozen=True)
+class Special:
+    """Ids of the tokens that stand around a window, and of those that end a sentence."""
+
+    classifier: int
+    separator: int
+    sentence_ends: tuple
+
+    @classmethod
+    def of(cls, tokenizer):
+        """Of a tokenizer."""
+        ids = tokenizer.get_vocab()
+        return cls(ids["[CLS]"], ids["[SEP]"], tuple(ids[token] for token in ".!?"))
+
+
+class Stream:
+    """Rows of one set of texts without end, in a new order each time through."""
+
+    def __init__(self, texts, special, longest, seed):
+        self.texts, self.special, self.longest, self.seed = texts, special, longest, seed
+
+    def rows(self, first, count):
+        """Rows `first` to `first + count` of the endless stream: (ids with special tokens, label, weight)."""
+        size = len(self.texts)
+        for number in range(first, first + count):
+            order = self.order(number // size)
+            index = int(order[number % size])
+            window = self.window(
+                self.texts.row(index), int(self.texts.labels[index]), random.Random(f"{self.seed} {number}")
+            )
+            ids = [self.special.classifier, *window.tolist(), self.special.separator]
+            yield ids, int(self.texts.labels[index]), float(self.texts.weights[index])
+
+    def order(self, epoch):
+        """The order of one time through."""
+        if getattr(self, "ordered", None) != epoch:
+            self.ordered, self.kept_order = (
+                epoch,
+                numpy.random.default_rng([self.seed, epoch]).permutation(len(self.texts)),
+            )
+        return self.kept_order
+
+    def window(self, ids, label, generator):
+        """A part of a text: of one without label some sentences, of a long one as much as fits."""
+        if label < 0:
+            return self.sentences(ids, generator)
+        size = self.longest - 2
+        if len(ids) <= size:
+            return ids
+        # Half the windows are shorter, so that lengths in between are seen too.
+        size = generator.choice([size, size, size // 2, size // 4])
+        begin = generator.randint(0, len(ids) - size)
+        return ids[begin : begin + size]
+
+    def sentences(self, ids, generator):
+        """Whole sentences of about a drawn length from a drawn place."""
+        ends = numpy.flatnonzero(numpy.isin(ids, self.special.sentence_ends)) + 1
+        begin = int(generator.choice([0, *ends[ends < len(ids)].tolist()]))
+        wanted = min(generator.choice(WINDOW_LENGTHS), self.longest - 2)
+        fitting = ends[(ends > begin + 2) & (ends <= begin + wanted)]
+        end = int(fitting[-1]) if len(fitting) else begin + wanted
+        return ids[begin:end]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of similar length with their special tokens, padded with id 0."""
+
+    ids: numpy.ndarray
+    lengths: numpy.ndarray
+    labels: numpy.ndarray
+    weights: numpy.ndarray
+
+    @classmethod
+    def of(cls, rows):
+        """From rows of (ids, label, weight)."""
+        lengths = numpy.array([len(ids) for ids, _, _ in rows])
+        table = numpy.zeros((len(rows), lengths.max()), dtype=numpy.uint16)
+        for place, (ids, _, _) in enumerate(rows):
+            table[place, : len(ids)] = ids
+        _, labels, weights = zip(*rows)
+        return cls(table, lengths, numpy.array(labels, dtype=numpy.int64), numpy.array(weights, dtype=numpy.float32))
+
+    @property
+    def tokens(self):
+        """Without padding."""
+        return int(self.lengths.sum())
+
+    def inputs(self, device):
+        """Input ids and attention mask as tensors [rows, sequence]."""
+        ids = torch.from_numpy(self.ids.astype(numpy.int64)).to(device)
+        places = torch.arange(ids.shape[1], device=device)
+        return ids, (places < torch.from_numpy(self.lengths).to(device)[:, None]).long()
+
+    def truth(self, device):
+        """Labels and weights as tensors [rows]."""
+        return torch.from_numpy(self.labels).to(device), torch.from_numpy(self.weights).to(device)
+
+
+class Mixture:
+    """Batches from several streams, each with its share of the rows."""
+
+    def __init__(self, streams, shares, batch_tokens, seed):
+        self.streams, self.batch_tokens, self.seed = streams, batch_tokens, seed
+        self.counts = [round(SORTED_ROWS * share / sum(shares)) for share in shares]
+
+    def batches(self, chunk):
+        """All batches of one chunk of rows."""
+        rows = []
+        for stream, count in zip(self.streams, self.counts):
+            rows += stream.rows(chunk * count, count)
+        rows.sort(key=lambda row: len(row[0]))
+        batches = [Batch.of(batch) for batch in group(rows, self.batch_tokens)]
+        random.Random(f"{self.seed} {chunk}").shuffle(batches)
+        return batches
+
+
+def group(rows, batch_tokens):
+    """Rows sorted by length in batches of at most `batch_tokens` tokens, padding included."""
+    batches = [[]]
+    for row in rows:
+        if batches[-1] and (len(batches[-1]) + 1) * len(row[0]) > batch_tokens:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+def predict(run, rows, batch_tokens=4096, device="cpu"):
+    """Runs `run(input_ids, mask)` over rows that carry their special tokens; outputs in order, as one tensor."""
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    outputs = [None] * len(rows)
+    with torch.inference_mode():
+        for batch in group([(rows[index], index, 0.0) for index in order], batch_tokens):
+            result = run(*Batch.of(batch).inputs(device)).float().cpu()
+            for place, (_, index, _) in enumerate(batch):
+                outputs[index] = result[place]
+    return torch.stack(outputs)

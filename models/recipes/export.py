@@ -1,0 +1,161 @@
+"""Stage `export`: from a trained student to a verified model folder.
+
+The student becomes a Hugging Face checkpoint, which `albertine_models` converts like any other: it verifies the graphs, judges
+int8 on held-out texts that stay out of the folder, and replaces the folder only when all is well. What is fitted after
+training (the classes' bias, temperatures, the exit rule) is fitted on the tuning sets.
+"""
+
+import json
+import logging
+import subprocess
+
+import numpy
+import torch
+import transformers
+
+import encoded
+import golden_texts
+import networks
+import vocabulary
+from albertine_models.convert import convert
+from albertine_models.settings import Options
+from albertine_models.terminal import Terminal
+
+LOG = logging.getLogger("recipe")
+
+# Texts that fix the activations' scales.
+CALIBRATION_TEXTS = 2000
+
+# Rows of one set that a rule is fitted on: more take time and change nothing.
+TUNING_ROWS = 1500
+
+# Of the classes' biases, in logits.
+BIAS_STEP = 0.1
+BIAS_MOST = 1.5
+
+
+def load_student(recipe, work):
+    """The trained student in float32."""
+    student = networks.Albert(len(recipe.texts.LABELS))
+    student.load_state_dict(torch.load(work.checkpoint("finish"), weights_only=True)["network"])
+    return student.eval().requires_grad_(False)
+
+
+def macro_f1(predicted, labels):
+    """Mean F1 over the classes that occur, truly or as a label."""
+    scores = []
+    for label in torch.cat([predicted, labels]).unique():
+        hits = ((predicted == label) & (labels == label)).sum().item()
+        scores.append(2 * hits / ((predicted == label).sum().item() + (labels == label).sum().item()))
+    return sum(scores) / len(scores)
+
+
+def best_bias(logits, labels):
+    """Addition to the logits with the best mean macro-F1 over several sets (lists of tensors, one a set).
+
+    Found class by class, again and again until none moves. A tenth of a logit must buy at least a hundredth of a point, so that
+    no shift is made for noise.
+    """
+    steps = [place * BIAS_STEP for place in range(round(-BIAS_MOST / BIAS_STEP), round(BIAS_MOST / BIAS_STEP) + 1)]
+    bias = torch.zeros(logits[0].shape[1])
+
+    def score(candidate):
+        gained = sum(macro_f1((own + candidate).argmax(-1), wanted) for own, wanted in zip(logits, labels)) / len(
+            logits
+        )
+        return gained - 0.001 * candidate.abs().sum().item()
+
+    best = score(bias)
+    moved = True
+    while moved:
+        moved = False
+        for label in range(len(bias)):
+            for step in steps:
+                candidate = bias.clone()
+                candidate[label] = step
+                if (value := score(candidate)) > best + 1e-9:
+                    best, bias, moved = value, candidate, True
+    return bias
+
+
+def tuned_bias(recipe, work, student, held_out):
+    """The bias that the tuning sets want, at full depth, on the first window of each text."""
+    tokenizer = vocabulary.plain(str(work.tokenizer))
+    special = encoded.Special.of(tokenizer)
+    logits, labels = [], []
+    for name in recipe.texts.TUNING_SETS:
+        examples = held_out[name][:TUNING_ROWS]
+        if len({example.label for example in examples}) < len(recipe.texts.LABELS):
+            # A set without a class would push all into the others.
+            continue
+        ids = vocabulary.encode(tokenizer, [example.text for example in examples], recipe.max_length - 2)
+        rows = [[special.classifier, *row, special.separator] for row in ids]
+        logits.append(encoded.predict(lambda *batch: student(*batch)[1][-1], rows))
+        labels.append(torch.tensor([example.label for example in examples]))
+    return best_bias(logits, labels) if logits else torch.zeros(len(recipe.texts.LABELS))
+
+
+def write_checkpoint(recipe, work, student, tokenizer):
+    """The student and its tokenizer as transformers saves them."""
+    networks.checkpoint_model(student, recipe.texts.LABELS).save_pretrained(work.hugging_face)
+    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(work.hugging_face)
+
+
+def write_texts(path, recipe, examples):
+    """Texts with the names of their labels, one JSON object a line."""
+    labels = recipe.texts.LABELS
+    rows = ({"text": example.text, "label": labels[example.label]} for example in examples)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def conversion_options(recipe, work, options, held_out):
+    """What the converter is told, and the files of texts that it reads."""
+    golden = work.folder / "golden.jsonl"
+    golden.write_text("".join(json.dumps({"text": text}) + "\n" for text in golden_texts.TEXTS), encoding="utf-8")
+    judged = [example for name in recipe.measured if name in held_out for example in held_out[name][:TUNING_ROWS]]
+    training = recipe.texts.training_candidates(options.data)
+    some = training[:: max(1, len(training) // CALIBRATION_TEXTS)]
+    return Options(
+        checkpoint=str(work.hugging_face),
+        output=options.output,
+        name=recipe.name,
+        version=options.version,
+        task=recipe.task,
+        languages=["en"],
+        license="MIT",
+        description=recipe.description,
+        max_length=recipe.max_length,
+        window_overlap=recipe.window_overlap,
+        calibration=write_texts(work.folder / "calibration.jsonl", recipe, some),
+        evaluation=[golden],
+        private_evaluation=[write_texts(work.folder / "judged.jsonl", recipe, judged)],
+        dynamic=options.dynamic,
+        keep_float=options.keep_float,
+        unrolled=False,
+        force=True,
+        recipe="models/recipes/recipe.py",
+        source="models/recipes",
+        teacher="bge-small-en-v1.5 (MIT)",
+        data=sorted(json.loads(work.report.read_text())["kept"]),
+    )
+
+
+def write_folder(recipe, work, options):
+    """Fits, saves a checkpoint, converts it, and lets the program fit when a text may leave early."""
+    torch.set_num_threads(1)
+    held_out = recipe.texts.held_out_sets(options.data)
+    student = load_student(recipe, work)
+    bias = tuned_bias(recipe, work, student, held_out)
+    LOG.info("bias %s", [round(value, 1) for value in bias.tolist()])
+    student.classifier.bias += bias
+    write_checkpoint(recipe, work, student, vocabulary.plain(str(work.tokenizer)))
+    convert(conversion_options(recipe, work, options, held_out), Terminal())
+    tuning = [example for name in recipe.texts.TUNING_SETS for example in held_out[name][:TUNING_ROWS]]
+    numpy.random.default_rng(options.seed).shuffle(tuning)
+    texts = write_texts(work.folder / "tuning.jsonl", recipe, tuning)
+    command = [options.albertine, "model", "calibrate", str(options.output), str(texts), "--write"]
+    rules = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    work.exit_rules.write_text(rules, encoding="utf-8")
+    LOG.info("%s", rules)

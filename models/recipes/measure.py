@@ -1,0 +1,211 @@
+"""Stage `measure`: figures of a finished folder, and its card.
+
+Every set goes through the program as a stream's texts do (windows, int8 graphs, early exit), a second time without early exit,
+and through transformers in float32, which is the reference. Nothing in the card is typed by hand.
+"""
+
+import json
+import subprocess
+import tomllib
+from dataclasses import dataclass
+
+import numpy
+import torch
+import transformers
+
+import card
+import encoded
+import export
+import networks
+import vocabulary
+from albertine_models.terminal import Terminal
+from albertine_models.texts import behaviour
+from data_sets import Example
+
+# Documents of a set: more would only narrow the interval, at hours a run.
+DOCUMENTS_MAX = 5000
+
+# Tokens of a batch of the reference.
+REFERENCE_TOKENS = 4096
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One set: what the program says with and without early exit, and the reference on whole texts and first windows."""
+
+    name: str
+    early: dict
+    full: dict
+    reference: float
+    reference_first_window: float
+    # Share of texts that are longer than a window.
+    long_texts: float
+
+
+def windows(length, capacity, overlap):
+    """Begin and end of each window, and how many tokens it is the first to cover; as the program cuts them."""
+    count = max(1, -(-max(0, length - overlap) // (capacity - overlap)))
+    size = -(-(length + (count - 1) * overlap) // count)
+    span = length - min(size, length)
+    covered = 0
+    found = []
+    for index in range(count):
+        begin = span * index // (count - 1) if count > 1 else 0
+        end = min(begin + size, length)
+        found.append((begin, end, end - covered))
+        covered = end
+    return found
+
+
+class Reference:
+    """transformers' ALBERT in float32 on the checkpoint that the folder was made from."""
+
+    def __init__(self, recipe, work):
+        self.recipe = recipe
+        self.model = transformers.AlbertForSequenceClassification.from_pretrained(work.hugging_face).eval()
+        self.tokenizer = vocabulary.plain(str(work.tokenizer))
+        self.special = encoded.Special.of(self.tokenizer)
+
+    def probabilities(self, examples, whole):
+        """Probabilities of each text, whole or of its first window."""
+        capacity = self.recipe.max_length - 2
+        ids = [self.tokenizer.encode(example.text, add_special_tokens=False).ids for example in examples]
+        rows, owners, weights = [], [], []
+        for place, own in enumerate(ids):
+            for begin, end, fresh in windows(len(own), capacity, self.recipe.window_overlap)[: None if whole else 1]:
+                # A first window that stands for a long text is a full one.
+                end = end if whole else min(len(own), capacity)
+                rows.append([self.special.classifier, *own[begin:end], self.special.separator])
+                owners.append(place)
+                weights.append(max(1, fresh))
+        logits = encoded.predict(self.run, rows, REFERENCE_TOKENS).softmax(-1).double().numpy()
+        weights = numpy.array(weights, dtype=float)
+        sums = numpy.zeros((len(examples), logits.shape[1]))
+        numpy.add.at(sums, owners, logits * weights[:, None])
+        return sums / sums.sum(1, keepdims=True), [len(own) > capacity for own in ids]
+
+    def run(self, input_ids, mask):
+        """Logits of padded rows."""
+        return self.model(input_ids=input_ids, attention_mask=mask).logits
+
+
+def accuracy(probabilities, examples, classes):
+    """Share of texts whose most probable class, among `classes`, is the true one."""
+    best = numpy.array(classes)[probabilities[:, classes].argmax(1)]
+    return float((best == [example.label for example in examples]).mean())
+
+
+class Program:
+    """`albertine model evaluate` on one folder."""
+
+    def __init__(self, recipe, work, options):
+        self.options, self.recipe, self.folder = options, recipe, work.folder / "measured"
+        self.folder.mkdir(exist_ok=True)
+        path = options.output.resolve()
+        self.config = self.folder / "albertine.toml"
+        self.config.write_text(
+            f'[models.early]\npath = "{path}"\n[models.full]\npath = "{path}"\nearly_exit = false\n', encoding="utf-8"
+        )
+
+    def evaluate(self, model, file, *arguments):
+        """The figures of one model on one file."""
+        command = [
+            self.options.albertine,
+            "--config",
+            str(self.config),
+            "model",
+            "evaluate",
+            model,
+            str(file),
+            "--json",
+        ]
+        answer = subprocess.run([*command, *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
+        return json.loads(answer)["models"][0]
+
+    def bench(self):
+        """What `model bench` prints."""
+        command = [self.options.albertine, "--config", str(self.config), "model", "bench", "full"]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def measured_examples(recipe, options):
+    """Texts of every measured set, at most `DOCUMENTS_MAX` of each, drawn over the whole set."""
+    sets = recipe.texts.held_out_sets(options.data) | recipe.texts.demo_sets(options.demo)
+    found = {}
+    for name in recipe.measured:
+        examples: list[Example] = sets[name]
+        chosen = numpy.random.default_rng(1).permutation(len(examples))[:DOCUMENTS_MAX]
+        found[name] = [examples[place] for place in sorted(chosen)]
+    return found
+
+
+def measure_set(recipe, name, examples, program, reference):
+    """All figures of one set."""
+    file = export.write_texts(program.folder / f"{name}.jsonl", recipe, examples)
+    labels = recipe.texts.LABELS
+    classes = [0, len(labels) - 1] if name in recipe.two_classes else list(range(len(labels)))
+    among = ["--among", ",".join(labels[index] for index in classes)]
+    whole, is_long = reference.probabilities(examples, whole=True)
+    first, _ = reference.probabilities(examples, whole=False)
+    return Measured(
+        name,
+        program.evaluate("early", file, *among),
+        program.evaluate("full", file, *among),
+        accuracy(whole, examples, classes),
+        accuracy(first, examples, classes),
+        float(numpy.mean(is_long)),
+    )
+
+
+def by_depth(recipe, reference, examples, classes):
+    """Accuracy of the reference after every pass, on first windows, with the one head."""
+    encoder = reference.model.albert
+
+    def logits_of_all(input_ids, mask):
+        states = encoder(input_ids=input_ids, attention_mask=mask, output_hidden_states=True).hidden_states[1:]
+        pooled = [torch.tanh(encoder.pooler(state[:, 0])) for state in states]
+        return torch.stack([reference.model.classifier(own) for own in pooled], 1)
+
+    ids = vocabulary.encode(reference.tokenizer, [example.text for example in examples], recipe.max_length - 2)
+    rows = [[reference.special.classifier, *row, reference.special.separator] for row in ids]
+    logits = encoded.predict(logits_of_all, rows, REFERENCE_TOKENS).numpy()
+    return [accuracy(logits[:, depth], examples, classes) for depth in range(networks.PASSES)]
+
+
+def write_card(recipe, work, options):
+    """Measures, and writes the card and the figures of the manifest."""
+    torch.set_num_threads(options.processes)
+    program, reference = Program(recipe, work, options), Reference(recipe, work)
+    examples = measured_examples(recipe, options)
+    measured = [measure_set(recipe, name, own, program, reference) for name, own in examples.items()]
+    depths = {}
+    for name, own in examples.items():
+        last = len(recipe.texts.LABELS) - 1
+        classes = [0, last] if name in recipe.two_classes else list(range(last + 1))
+        depths[name] = by_depth(recipe, reference, own[:2000], classes)
+    kinds = None
+    if recipe.task == "sentiment":
+        file = program.folder / "behaviour.jsonl"
+        behaviour.write_cases(file, Terminal())
+        kinds = program.evaluate("early", file, "--by", "kind")["groups"]
+    facts = card.Facts(recipe, measured, depths, kinds, work.exit_rules.read_text(), program.bench(), options.core)
+    report = json.loads(work.report.read_text())
+    write_manifest(
+        options.output / "model.toml", {f"{one.name}_accuracy": one.early["accuracy"]["value"] for one in measured}
+    )
+    readme = options.output / "README.md"
+    readme.write_text(card.page(readme.read_text(encoding="utf-8"), facts, report), encoding="utf-8")
+    print(readme.read_text(encoding="utf-8"))
+
+
+def write_manifest(path, figures):
+    """Adds figures to `[accuracy]`, which is a flat section of numbers."""
+    text = path.read_text(encoding="utf-8")
+    old = tomllib.loads(text)["accuracy"]
+    begin = text.index("[accuracy]")
+    end = text.find("\n[", begin + 1)
+    rest = "" if end < 0 else text[end:]
+    lines = [
+        f"{name} = {value:.6g}" if value % 1 else f"{name} = {value:.1f}" for name, value in (old | figures).items()
+    ]
+    path.write_text(text[:begin] + "[accuracy]\n" + "\n".join(lines) + "\n" + rest, encoding="utf-8")

@@ -1,0 +1,266 @@
+"""Makes a model that ships, from its texts to its folder and its card. Every stage goes on where it was stopped.
+
+    texts     reads the data sets, keeps apart what is measured on, prunes the vocabulary, writes token ids
+    teacher   fine-tunes bge-small-en-v1.5
+    student   distils it into an ALBERT with one shared layer: first on all texts, then on those with labels
+    export    saves a Hugging Face checkpoint, converts it to a verified folder, and fits when a text may leave early
+    measure   measures the folder through the program and through transformers, and writes its card
+
+`teacher` and `student` read the work folder alone, so they can run on a machine that has nothing else.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy
+import torch
+
+import distillation
+import encoded
+import export
+import measure
+import networks
+import overlaps
+import training
+import vocabulary
+from recipes import RECIPES
+from work import Work
+
+LOG = logging.getLogger("recipe")
+
+STAGES = ("texts", "teacher", "student", "export", "measure")
+
+
+TEACHER_RATE = 8e-5
+DISTIL_RATE = 6e-4
+FINISH_RATE = 2e-4
+BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
+
+# The hidden states carry most of what is learnt while distilling; on labels the logits decide.
+DISTIL_WEIGHTS = distillation.Weights(hidden=1.0, labels=0.1)
+FINISH_WEIGHTS = distillation.Weights(hidden=0.3, labels=0.3)
+
+TEACHER_LONGEST = 128
+STUDENT_LONGEST = 192
+
+# Rows of each set that is looked at after a stage.
+VALIDATION_ROWS = 1500
+
+
+def all_held_out(data):
+    """Sets that any model is measured on: a text of one may not teach another either."""
+    return {name: rows for recipe in RECIPES.values() for name, rows in recipe.texts.held_out_sets(data).items()}
+
+
+def balanced(examples, labels):
+    """The examples' weights such that each class has the same sum and the mean is 1."""
+    totals = [sum(example.weight for example in examples if example.label == label) for label in range(labels)]
+    scale = len(examples) / labels
+    return [example.weight / totals[example.label] * scale for example in examples]
+
+
+def write_texts(recipe, work, options):
+    """Stage `texts`."""
+    if work.report.exists():
+        return
+    measured = overlaps.Measured(all_held_out(options.data), options.demo)
+    labelled, removed = overlaps.without_overlap(recipe.texts.training_candidates(options.data), measured)
+    # From texts that may be trained on, so that none of a measured set comes back in another spelling.
+    made, made_removed = overlaps.without_overlap(recipe.texts.made_from(labelled), measured)
+    labelled += made
+    unlabelled, also_removed = overlaps.without_overlap(recipe.texts.unlabelled_texts(options.data), measured)
+    bge = Path(options.bge)
+    old = vocabulary.plain(str(bge / "bge-small-en-v1.5-tokenizer.json"))
+    words = vocabulary.Vocabulary(old, frequencies_of_all(old, options.data, work), networks.VOCABULARY_SIZE)
+    tokenizer = words.tokenizer()
+    tokenizer.save(str(work.tokenizer))
+    weights = networks.read_bge(bge / "bge-small-en-v1.5.onnx")
+    weights["embeddings.word_embeddings.weight"] = words.table(weights["embeddings.word_embeddings.weight"])
+    numpy.savez_compressed(work.bge, **{name: value.astype(numpy.float16) for name, value in weights.items()})
+
+    def write(kind, examples, weights):
+        ids = vocabulary.encode(tokenizer, [example.text for example in examples], encoded.LONGEST_TEXT)
+        encoded.Texts.of(ids, [example.label for example in examples], weights).write(work.texts(kind))
+
+    write("labelled", labelled, balanced(labelled, len(recipe.texts.LABELS)))
+    write("unlabelled", unlabelled, [1.0] * len(unlabelled))
+    for name, examples in recipe.texts.held_out_sets(options.data).items():
+        write(name, examples[:VALIDATION_ROWS], [1.0] * len(examples[:VALIDATION_ROWS]))
+    kept = {}
+    for example in labelled + unlabelled:
+        kept[example.source] = kept.get(example.source, 0) + 1
+    report = {"kept": kept, "removed": removed | made_removed | also_removed}
+    LOG.info("texts: %s", json.dumps(report))
+    work.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def frequencies_of_all(tokenizer, data, work):
+    """How often each token occurs in what any model trains on; counted once for all models."""
+    if work.frequencies.exists():
+        return numpy.load(work.frequencies)
+    texts = []
+    for recipe in RECIPES.values():
+        texts += [example.text for example in recipe.texts.training_candidates(data)]
+        texts += [example.text for example in recipe.texts.unlabelled_texts(data)]
+    counts = vocabulary.counts(tokenizer, texts, encoded.LONGEST_TEXT)
+    numpy.save(work.frequencies, counts)
+    return counts
+
+
+def frequencies_of(texts):
+    """How often each token of the pruned vocabulary occurs in encoded texts."""
+    return sum(numpy.bincount(part.ids, minlength=networks.VOCABULARY_SIZE) for part in texts)
+
+
+def mixture(work, kinds, shares, longest, options, machine):
+    """The batches of one stage."""
+    special = encoded.Special.of(vocabulary.plain(str(work.tokenizer)))
+    streams = [
+        encoded.Stream(encoded.Texts.read(work.texts(kind)), special, longest, options.seed + place)
+        for place, kind in enumerate(kinds)
+    ]
+    return encoded.Mixture(streams, shares, batch_tokens(options) // machine.processes, options.seed)
+
+
+def batch_tokens(options):
+    """Tokens of a batch, by default as many as the device likes."""
+    return options.batch_tokens or BATCH_TOKENS[options.device]
+
+
+def load_teacher(recipe, work, machine):
+    """The teacher as it starts."""
+    with numpy.load(work.bge) as weights:
+        return networks.teacher_of(dict(weights), len(recipe.texts.LABELS), machine.device).to(machine.device)
+
+
+def load_trained(network, checkpoint):
+    """A network with the weights of a checkpoint, frozen."""
+    network.load_state_dict(torch.load(checkpoint, weights_only=True)["network"])
+    return network.eval().requires_grad_(False)
+
+
+def train_teacher(machine, work, options):
+    """Stage `teacher`."""
+    recipe = RECIPES[options.model]
+    torch.manual_seed(options.seed)
+    schedule = training.Schedule(
+        tokens(recipe.teacher_tokens, options), TEACHER_RATE, work.checkpoint("teacher"), batch_tokens(options)
+    )
+    if training.is_complete(schedule):
+        return
+    teacher = load_teacher(recipe, work, machine)
+    batches = mixture(work, ["labelled"], [1], TEACHER_LONGEST, options, machine)
+    training.train(teacher, batches, schedule, machine, distillation.teacher_loss(teacher, machine))
+    if machine.rank == 0:
+        validate(recipe, work, machine, lambda ids, mask: teacher(input_ids=ids, attention_mask=mask).logits[:, None])
+
+
+def train_student(machine, work, options):
+    """Stage `student`: two runs."""
+    recipe = RECIPES[options.model]
+    torch.manual_seed(options.seed)
+    teacher = load_trained(load_teacher(recipe, work, machine), work.checkpoint("teacher"))
+    kinds = ["labelled", "unlabelled"]
+    frequencies = frequencies_of([encoded.Texts.read(work.texts(kind)) for kind in kinds])
+    student = networks.albert_from_teacher(teacher.cpu(), frequencies).to(machine.device)
+    teacher.to(machine.device)
+    runs = [
+        ("distil", recipe.distil_tokens, DISTIL_RATE, DISTIL_WEIGHTS, [1, recipe.unlabelled_share]),
+        ("finish", recipe.finish_tokens, FINISH_RATE, FINISH_WEIGHTS, [1, 0]),
+    ]
+    for name, length, rate, weights, shares in runs:
+        checkpoint = work.checkpoint(name)
+        schedule = training.Schedule(tokens(length, options), rate, checkpoint, batch_tokens(options))
+        if training.is_complete(schedule):
+            student.load_state_dict(torch.load(checkpoint, weights_only=True)["network"])
+            continue
+        batches = mixture(work, kinds, shares, STUDENT_LONGEST, options, machine)
+        loss = distillation.student_loss(student, teacher, weights, machine)
+        training.train(student, batches, schedule, machine, loss)
+        if machine.rank == 0:
+            validate(recipe, work, machine, lambda ids, mask: torch.stack(student(ids, mask)[1], 1))
+
+
+def tokens(wanted, options):
+    """A part of the length that a recipe wants."""
+    return int(wanted * options.share)
+
+
+def validate(recipe, work, machine, run):
+    """Logs accuracy by depth on the first window of the held-out sets that are for tuning; `run` gives [rows, depths, labels]."""
+    special = encoded.Special.of(vocabulary.plain(str(work.tokenizer)))
+
+    def by_depth(input_ids, mask):
+        with machine.precision():
+            return run(input_ids, mask)
+
+    for name in recipe.texts.TUNING_SETS:
+        texts = encoded.Texts.read(work.texts(name))
+        rows = [
+            [special.classifier, *texts.row(index)[: STUDENT_LONGEST - 2].tolist(), special.separator]
+            for index in range(len(texts))
+        ]
+        logits = encoded.predict(by_depth, rows, device=machine.device)
+        truth = torch.from_numpy(texts.labels.astype(numpy.int64))
+        present = truth.unique()
+        predicted = present[logits[:, :, present].argmax(-1)]
+        hits = (predicted == truth[:, None]).float().mean(0)
+        LOG.info(
+            "%s, %d rows, %d classes: accuracy %s",
+            name,
+            len(rows),
+            len(present),
+            [round(hit, 4) for hit in hits.tolist()],
+        )
+
+
+def parser():
+    """The command line."""
+    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top.add_argument("model", choices=sorted(RECIPES))
+    top.add_argument("--stages", default=",".join(STAGES), help="some of them, with commas (default: all)")
+    top.add_argument("--work", required=True, help="folder for token ids and checkpoints")
+    top.add_argument("--data", help="folder of gzip'd JSONL sets")
+    top.add_argument("--demo", help="vaderSentiment source distribution (.tar.gz)")
+    top.add_argument("--bge", help="folder with bge-small-en-v1.5.onnx and bge-small-en-v1.5-tokenizer.json")
+    top.add_argument("--albertine", default="albertine", help="the program (default: the one in PATH)")
+    top.add_argument("--output", help="model folder to write; default: models/MODEL of this repository")
+    top.add_argument("--version", default="1", help="of the model; raise it whenever weights change")
+    top.add_argument("--core", default="unnamed core", help="kind of core, named beside figures")
+    top.add_argument("--dynamic", nargs="*", default=[], help="int8: sites whose activation scales follow the batch")
+    top.add_argument("--keep-float", nargs="*", default=[], help="int8: sites that stay float32")
+    top.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    top.add_argument("--processes", type=int, default=1, help="on CPUs: processes that average their gradients")
+    top.add_argument("--share", type=float, default=1.0, help="of the recipe's length of training (default: 1)")
+    top.add_argument("--batch-tokens", type=int, help="tokens of a batch over all processes")
+    top.add_argument("--seed", type=int, default=1)
+    return top
+
+
+def main(arguments):
+    """Entry point."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
+    options = parser().parse_args(arguments)
+    recipe, work = RECIPES[options.model], Work(options.work, options.model)
+    options.output = Path(options.output or Path(__file__).parent.parent / options.model)
+    for stage in options.stages.split(","):
+        match stage:
+            case "texts":
+                write_texts(recipe, work, options)
+            case "teacher":
+                training.on_machine(options.device, options.processes, train_teacher, work, options)
+            case "student":
+                training.on_machine(options.device, options.processes, train_student, work, options)
+            case "export":
+                export.write_folder(recipe, work, options)
+            case "measure":
+                measure.write_card(recipe, work, options)
+            case _:
+                sys.exit(f"error: there is no stage `{stage}`; there are {', '.join(STAGES)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

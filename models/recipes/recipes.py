@@ -1,0 +1,85 @@
+"""The models that ship: what each learns from, how long, and what its card says beyond its figures."""
+
+from dataclasses import dataclass, field
+from types import ModuleType
+
+import sentiment
+import topic
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One model: its texts, and how long each part of its training lasts, in tokens."""
+
+    name: str
+    task: str
+    description: str
+    texts: ModuleType
+    teacher_tokens: int
+    # On all texts, then on those with labels.
+    distil_tokens: int
+    finish_tokens: int
+    # Rows without a label to one that has one, while distilling.
+    unlabelled_share: float
+    # Of one window, and shared by neighbours.
+    max_length: int
+    window_overlap: int
+    # Sets that are measured, with their titles; those of `two_classes` decide between the first and the last label.
+    measured: dict[str, str]
+    two_classes: frozenset[str] = frozenset()
+    # Known failures and intended use, for the card.
+    limits: list[str] = field(default_factory=list)
+
+
+SENTIMENT = Recipe(
+    name="albert-sentiment",
+    task="sentiment",
+    description="Sentiment of English reviews and short texts, distilled from bge-small-en-v1.5 into one shared layer",
+    texts=sentiment,
+    teacher_tokens=5_000_000,
+    distil_tokens=40_000_000,
+    finish_tokens=5_000_000,
+    unlabelled_share=1.0,
+    max_length=256,
+    window_overlap=32,
+    measured={
+        "sst2_dev": "SST-2 dev, between negative and positive",
+        "sst5_test": "SST-5 test, in three classes",
+        "airline_held_out": "airline tweets, held out",
+        "amazon_5core_held_out": "Amazon 5-core reviews of unseen items",
+        "imdb_test": "IMDb test, whole reviews, between negative and positive",
+        "demo_product": "demo, product sentences (ratings cut at ±0.5)",
+        "demo_newspaper": "demo, newspaper sentences (ratings cut at ±0.5)",
+    },
+    two_classes=frozenset({"sst2_dev", "imdb_test"}),
+    limits=[
+        "English only. Other languages get a label, but it means little.",
+        "Neutral is the weakest class: true neutral texts were few, and a fact with a sad or cheerful content is often "
+        "called negative or positive.",
+        "Trained on reviews, tweets and film sentences. What it makes of other texts was not measured.",
+    ],
+)
+
+TOPIC = Recipe(
+    name="albert-topic",
+    task="topic",
+    description="Topic of English news and discussions, distilled from bge-small-en-v1.5 into one shared layer",
+    texts=topic,
+    teacher_tokens=4_000_000,
+    distil_tokens=20_000_000,
+    finish_tokens=4_000_000,
+    unlabelled_share=0.2,
+    max_length=256,
+    window_overlap=32,
+    measured={
+        "ag_news_test": "AG News test, four of the seven topics",
+        "newsgroups_held_out": "20 Newsgroups, threads that were not trained on",
+    },
+    limits=[
+        "English only. Other languages get a label, but it means little.",
+        "Every text gets one of the seven topics, also one that is about none of them; its confidence is low then at best.",
+        "News of 2004 and discussions of 1993: names and things that came later say nothing to it.",
+    ],
+)
+
+RECIPES = {recipe.name: recipe for recipe in (SENTIMENT, TOPIC)}

@@ -1,0 +1,108 @@
+"""Texts of `albert-topic`: what a news item or a long discussion is about.
+
+AG News gives four topics of short news items; the twenty groups of 20 Newsgroups are folded into the same four and
+three of their own, so that one set of labels serves both.
+"""
+
+import random
+
+from data_sets import Example, distinct_texts, normalise, read_rows, rows_of_split, stable_share
+
+LABELS = ["business", "marketplace", "religion", "science_technology", "sports", "vehicles", "world"]
+
+NEWS = {"World": "world", "Sports": "sports", "Business": "business", "Sci/Tech": "science_technology"}
+
+# By the beginning of a group's name, the first that fits.
+GROUPS = {
+    "comp.": "science_technology",
+    "sci.": "science_technology",
+    "rec.sport": "sports",
+    "rec.": "vehicles",
+    "misc.forsale": "marketplace",
+    "talk.religion": "religion",
+    "alt.atheism": "religion",
+    "soc.religion": "religion",
+    "talk.politics": "world",
+}
+
+# Newsgroups have no test split here: a share of their threads is kept apart.
+HELD_OUT_SHARE = 0.2
+
+
+# Looked at after each stage of training; what is fitted after training is fitted on them.
+TUNING_SETS = ("newsgroups_tuning", "ag_news_tuning")
+
+# Share of AG News' training rows that is kept apart for tuning.
+NEWS_TUNING_SHARE = 0.05
+
+
+def news(rows, source):
+    """AG News rows as examples."""
+    return [Example(row["text"], LABELS.index(NEWS[row["label"]]), 1.0, source) for row in rows]
+
+
+def news_rows(folder, tuning):
+    """Distinct rows of the training part on one side of the split."""
+    rows = distinct_texts(rows_of_split(folder, "ag_news", "train_part"))
+    return [row for row in rows if (stable_share(normalise(row["text"])) < NEWS_TUNING_SHARE) == tuning]
+
+
+def topic_of_group(group):
+    """The topic of a newsgroup."""
+    return next(topic for beginning, topic in GROUPS.items() if group.startswith(beginning))
+
+
+def discussions(folder, held_out):
+    """Distinct postings on one side of a split by thread."""
+    rows = distinct_texts(read_rows(folder, "newsgroups_train"))
+    source = "newsgroups_held_out" if held_out else "newsgroups"
+    return [
+        Example(row["text"], LABELS.index(topic_of_group(row["label"])), 1.0, source)
+        for row in rows
+        if (stable_share(thread_of(row)) < HELD_OUT_SHARE) == held_out
+    ]
+
+
+def thread_of(row):
+    """What a posting and its answers share: the subject, which is a posting's first line."""
+    subject = row["text"].split("\n", 1)[0].lower().strip()
+    while subject.startswith("re:"):
+        subject = subject.removeprefix("re:").strip()
+    return normalise(subject)
+
+
+def held_out_sets(folder):
+    """Every set that is tuned or measured on, by name. None of their texts is trained on."""
+    own = discussions(folder, held_out=True)
+    return {
+        "ag_news_tuning": news(news_rows(folder, tuning=True), "ag_news_tuning"),
+        "ag_news_test": news(rows_of_split(folder, "ag_news", "test"), "ag_news_test"),
+        # Even and odd halves: the first tunes, the second is only measured on.
+        "newsgroups_tuning": own[0::2],
+        "newsgroups_held_out": own[1::2],
+    }
+
+
+def demo_sets(demo_archive):
+    """The demo has no topics."""
+    del demo_archive
+    return {}
+
+
+def training_candidates(folder):
+    """Every training example before overlaps are removed."""
+    found = news(news_rows(folder, tuning=False), "ag_news")
+    found += discussions(folder, held_out=False)
+    random.Random(8).shuffle(found)
+    return found
+
+
+def unlabelled_texts(folder):
+    """Texts without a label that the teacher explains to the student."""
+    return [Example(row["text"], -1, 1.0, "mail") for row in read_rows(folder, "mail")]
+
+
+def made_from(examples):
+    """No training examples are made by rules."""
+    del examples
+    return []

@@ -1,0 +1,41 @@
+"""What is fitted and written after training."""
+
+import tomllib
+
+import torch
+
+from export import best_bias, macro_f1
+from measure import windows, write_manifest
+
+
+def test_windows_are_those_of_the_program():
+    # The cases of pipeline/text/window.rs.
+    assert windows(5, 8, 2) == [(0, 5, 5)]
+    assert windows(0, 8, 2) == [(0, 0, 0)]
+    assert windows(15, 8, 2) == [(0, 7, 7), (4, 11, 4), (8, 15, 4)]
+    assert windows(9, 8, 2) == [(0, 6, 6), (3, 9, 3)]
+
+
+def test_macro_f1_counts_each_class_alike():
+    assert macro_f1(torch.tensor([0, 0, 1]), torch.tensor([0, 0, 1])) == 1.0
+    assert abs(macro_f1(torch.tensor([0, 0, 0]), torch.tensor([0, 0, 1])) - 0.4) < 1e-9
+
+
+def test_a_class_that_is_called_too_seldom_is_raised():
+    labels = torch.arange(300) % 3
+    logits = torch.nn.functional.one_hot(labels, 3).float()
+    assert best_bias([logits], [labels]).tolist() == [0.0, 0.0, 0.0], "what is right already is left alone"
+    logits[:, 1] -= 1.2
+    bias = best_bias([logits], [labels])
+    assert macro_f1((logits + bias).argmax(-1), labels) == 1.0
+
+
+def test_figures_are_added_to_the_manifest_and_the_rest_stays(tmp_path):
+    path = tmp_path / "model.toml"
+    path.write_text('name = "x"\n\n[accuracy]\nkept = 0.5\nold = 1.0\n\n[early_exit]\ntemperatures = [1.5]\n')
+    write_manifest(path, {"old": 0.25, "new": 0.125})
+    assert tomllib.loads(path.read_text()) == {
+        "name": "x",
+        "accuracy": {"kept": 0.5, "old": 0.25, "new": 0.125},
+        "early_exit": {"temperatures": [1.5]},
+    }

@@ -1,0 +1,56 @@
+"""A run that is killed ends where one that was not would have ended."""
+
+import pytest
+import torch
+from torch import nn
+
+import training
+from encoded import Mixture, Special, Stream, Texts
+from training import Machine, Schedule, is_complete, rate_at, train
+
+
+class Killed(Exception):
+    """Stands for a signal."""
+
+
+def run(checkpoint, killed_at=None):
+    torch.manual_seed(3)
+    network = nn.EmbeddingBag(40, 3, mode="mean")
+    rows = [[(place * 7 + step) % 37 + 3 for step in range(4 + place % 9)] for place in range(60)]
+    texts = Texts.of(rows, [place % 3 for place in range(60)], [1.0] * 60)
+    mixture = Mixture([Stream(texts, Special(1, 2, (9,)), 16, 1)], [1], 256, 1)
+    steps = 0
+
+    def loss_of(batch):
+        nonlocal steps
+        steps += 1
+        if steps == killed_at:
+            raise Killed
+        input_ids, _ = batch.inputs("cpu")
+        labels, _ = batch.truth("cpu")
+        return nn.functional.cross_entropy(network(input_ids), labels)
+
+    schedule = Schedule(tokens=20_000, rate=1e-2, checkpoint=checkpoint, batch_tokens=256)
+    train(network, mixture, schedule, Machine("cpu"), loss_of)
+    return network.weight.detach(), steps, schedule
+
+
+def test_a_killed_run_goes_on_where_its_checkpoint_stood(tmp_path, monkeypatch):
+    straight, steps, schedule = run(tmp_path / "straight.pt")
+    assert is_complete(schedule)
+    monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed.pt", killed_at=steps // 2)
+    assert not is_complete(Schedule(20_000, 1e-2, tmp_path / "killed.pt", 256))
+    resumed, more, _ = run(tmp_path / "killed.pt")
+    assert torch.equal(straight, resumed)
+    assert more < steps
+
+
+def test_the_rate_rises_shortly_and_falls_to_a_fiftieth():
+    rates = [rate_at(share / 1000) for share in range(1001)]
+    top = rates.index(max(rates))
+    assert 0 < rates[0] < rates[10] < rates[top]
+    assert 50 <= top <= 70
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[-1] == pytest.approx(0.02)
