@@ -68,21 +68,24 @@ def origin(report):
 
 def accuracy(facts):
     """The table of all sets."""
+    passes = networks.PASSES
     rows = [
         [
-            facts.recipe.measured[one.name],
+            facts.recipe.measured[one.name].title,
             f"{one.early['documents']:,}",
             estimate(one.early["accuracy"]),
             estimate(one.early["macro_f1"]),
+            f"{one.early['mean_depth']:.2f}",
             f"{one.full['accuracy']['value']:.4f}",
             f"{one.reference:.4f}",
         ]
         for one in facts.measured
     ]
-    heads = ["set", "documents", "accuracy", "macro-F1", "accuracy, all passes", "accuracy, transformers"]
+    heads = ["set", "documents", "accuracy", "macro-F1", "passes", "accuracy, all passes", "accuracy, transformers"]
     return (
-        "## Accuracy\n\nThrough `albertine model evaluate`: whole texts, int8, early exit; then without early exit; then the "
-        f"float32 checkpoint in transformers. 95% intervals. {facts.core}.\n\n" + table(heads, rows)
+        "## Accuracy\n\nThrough `albertine model evaluate`: whole texts, int8, early exit, with the mean number of "
+        f"the {passes} passes; then without early exit; then the float32 checkpoint in transformers. 95% intervals. {facts.core}.\n\n"
+        + table(heads, rows)
     )
 
 
@@ -90,7 +93,8 @@ def depth(facts):
     """Accuracy after each pass."""
     heads = ["set, first windows", *(str(place) for place in range(1, networks.PASSES + 1))]
     rows = [
-        [facts.recipe.measured[name], *(f"{value:.4f}" for value in values)] for name, values in facts.depths.items()
+        [facts.recipe.measured[name].title, *(f"{value:.4f}" for value in values)]
+        for name, values in facts.depths.items()
     ]
     return "## Accuracy after each pass\n\nfloat32, no early exit, at most 2,000 texts of each set.\n\n" + table(
         heads, rows
@@ -106,7 +110,7 @@ def calibration(facts):
     """Expected calibration error of each set, and confidence against accuracy drawn."""
     rows = [
         [
-            facts.recipe.measured[one.name],
+            facts.recipe.measured[one.name].title,
             f"{one.early['expected_calibration_error']:.4f}",
             f"{one.early['log_loss']:.4f}",
         ]
@@ -120,7 +124,7 @@ def calibration(facts):
     return (
         "## Confidence\n\nExpected calibration error over 15 bins, with early exit.\n\n"
         + table(["set", "expected calibration error", "log loss"], rows)
-        + f"\n\nAccuracy (bars) and mean confidence (line) of {facts.recipe.measured[drawn.name]}:\n\n"
+        + f"\n\nAccuracy (bars) and mean confidence (line) of {facts.recipe.measured[drawn.name].title}:\n\n"
         f"```mermaid\nxychart-beta\n  x-axis [{names}]\n  y-axis 0 --> 1\n  bar [{bars}]\n  line [{line}]\n```"
     )
 
@@ -129,7 +133,7 @@ def long_documents(facts):
     """Windows against truncation, on the sets that have long texts."""
     rows = [
         [
-            facts.recipe.measured[one.name],
+            facts.recipe.measured[one.name].title,
             f"{one.long_texts:.1%}",
             f"{one.reference:.4f}",
             f"{one.reference_first_window:.4f}",

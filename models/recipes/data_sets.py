@@ -4,6 +4,7 @@ import functools
 import gzip
 import hashlib
 import json
+import random
 import re
 import tarfile
 from dataclasses import dataclass
@@ -47,6 +48,12 @@ def read_rows(folder, name):
 def rows_of_split(folder, name, split):
     """The rows of one split of a set."""
     return [row for row in read_rows(folder, name) if row["split"] == split]
+
+
+def sample(examples, count):
+    """At most `count` of the examples, drawn over all of them, in their order: sets may be sorted by label."""
+    chosen = random.Random(1).sample(range(len(examples)), min(count, len(examples)))
+    return [examples[place] for place in sorted(chosen)]
 
 
 def distinct_texts(rows):

@@ -8,23 +8,32 @@ training (the classes' bias, temperatures, the exit rule) is fitted on the tunin
 import json
 import logging
 import subprocess
+from pathlib import Path
 
 import numpy
 import torch
 import transformers
 
+import data_sets
 import encoded
 import golden_texts
 import networks
 import vocabulary
+from albertine_models import runtime
 from albertine_models.convert import convert
 from albertine_models.settings import Options
 from albertine_models.terminal import Terminal
 
 LOG = logging.getLogger("recipe")
 
+# Where the program's tests find golden logits.
+GOLDEN_FOLDER = Path(__file__).parent.parent.parent / "tests" / "fixtures"
+
 # Texts that fix the activations' scales.
 CALIBRATION_TEXTS = 2000
+
+# Rows of one set that int8 is judged on: each is computed by transformers and by both kinds of graphs.
+JUDGED_ROWS = 500
 
 # Rows of one set that a rule is fitted on: more take time and change nothing.
 TUNING_ROWS = 1500
@@ -84,7 +93,7 @@ def tuned_bias(recipe, work, student, held_out):
     special = encoded.Special.of(tokenizer)
     logits, labels = [], []
     for name in recipe.texts.TUNING_SETS:
-        examples = held_out[name][:TUNING_ROWS]
+        examples = data_sets.sample(held_out[name], TUNING_ROWS)
         if len({example.label for example in examples}) < len(recipe.texts.LABELS):
             # A set without a class would push all into the others.
             continue
@@ -114,7 +123,12 @@ def conversion_options(recipe, work, options, held_out):
     """What the converter is told, and the files of texts that it reads."""
     golden = work.folder / "golden.jsonl"
     golden.write_text("".join(json.dumps({"text": text}) + "\n" for text in golden_texts.TEXTS), encoding="utf-8")
-    judged = [example for name in recipe.measured if name in held_out for example in held_out[name][:TUNING_ROWS]]
+    judged = [
+        example
+        for name in recipe.measured
+        if name in held_out
+        for example in data_sets.sample(held_out[name], JUDGED_ROWS)
+    ]
     training = recipe.texts.training_candidates(options.data)
     some = training[:: max(1, len(training) // CALIBRATION_TEXTS)]
     return Options(
@@ -134,12 +148,38 @@ def conversion_options(recipe, work, options, held_out):
         dynamic=options.dynamic,
         keep_float=options.keep_float,
         unrolled=False,
+        threads=options.processes,
         force=True,
         recipe="models/recipes/recipe.py",
         source="models/recipes",
         teacher="bge-small-en-v1.5 (MIT)",
         data=sorted(json.loads(work.report.read_text())["kept"]),
     )
+
+
+def write_golden(recipe, work, student, options):
+    """One row a golden text: ids, float32 logits from torch, int8 logits from ONNX Runtime, each text whole and alone."""
+    graphs = {path.name: path.read_bytes() for path in options.output.glob("*.onnx")}
+    served = runtime.served(graphs, networks.PASSES)
+    tokenizer = vocabulary.plain(str(work.tokenizer))
+    rows = []
+    for text in golden_texts.TEXTS:
+        ids = tokenizer.encode(text).ids
+        input_ids = numpy.array([ids], numpy.int64)
+        rounded = served(input_ids, numpy.zeros_like(input_ids), numpy.array([len(ids)], numpy.int32))[0]
+        with torch.inference_mode():
+            exact = student(torch.from_numpy(input_ids), torch.ones_like(torch.from_numpy(input_ids)))[1][-1][0]
+        rows.append(
+            {
+                "text": text,
+                "input_ids": ids,
+                "logits_fp32": [round(value, 5) for value in exact.tolist()],
+                "logits_int8": [round(value, 5) for value in rounded.tolist()],
+                "label": recipe.texts.LABELS[int(rounded.argmax())],
+            }
+        )
+    path = options.golden or GOLDEN_FOLDER / f"golden-{recipe.name}.jsonl"
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def write_folder(recipe, work, options):
@@ -152,7 +192,8 @@ def write_folder(recipe, work, options):
     student.classifier.bias += bias
     write_checkpoint(recipe, work, student, vocabulary.plain(str(work.tokenizer)))
     convert(conversion_options(recipe, work, options, held_out), Terminal())
-    tuning = [example for name in recipe.texts.TUNING_SETS for example in held_out[name][:TUNING_ROWS]]
+    write_golden(recipe, work, student, options)
+    tuning = [example for name in recipe.texts.TUNING_SETS for example in data_sets.sample(held_out[name], TUNING_ROWS)]
     numpy.random.default_rng(options.seed).shuffle(tuning)
     texts = write_texts(work.folder / "tuning.jsonl", recipe, tuning)
     command = [options.albertine, "model", "calibrate", str(options.output), str(texts), "--write"]

@@ -14,16 +14,19 @@ import torch
 import transformers
 
 import card
+import data_sets
 import encoded
 import export
 import networks
 import vocabulary
 from albertine_models.terminal import Terminal
 from albertine_models.texts import behaviour
-from data_sets import Example
 
 # Documents of a set: more would only narrow the interval, at hours a run.
 DOCUMENTS_MAX = 5000
+
+# Documents of a set whose accuracy is looked at after every pass.
+DEPTH_DOCUMENTS = 2000
 
 # Tokens of a batch of the reference.
 REFERENCE_TOKENS = 4096
@@ -65,24 +68,43 @@ class Reference:
         self.model = transformers.AlbertForSequenceClassification.from_pretrained(work.hugging_face).eval()
         self.tokenizer = vocabulary.plain(str(work.tokenizer))
         self.special = encoded.Special.of(self.tokenizer)
+        self.known = {}
 
-    def probabilities(self, examples, whole):
-        """Probabilities of each text, whole or of its first window."""
+    def of_set(self, source, examples):
+        """`probabilities` of a set, computed once however often it is measured."""
+        if source not in self.known:
+            self.known[source] = self.probabilities(examples)
+        return self.known[source]
+
+    def probabilities(self, examples):
+        """Probabilities of each whole text, those of its first window alone, and whether it is longer than that."""
         capacity = self.recipe.max_length - 2
         ids = [self.tokenizer.encode(example.text, add_special_tokens=False).ids for example in examples]
-        rows, owners, weights = [], [], []
+        rows, owners, weights, first = [], [], [], {}
         for place, own in enumerate(ids):
-            for begin, end, fresh in windows(len(own), capacity, self.recipe.window_overlap)[: None if whole else 1]:
-                # A first window that stands for a long text is a full one.
-                end = end if whole else min(len(own), capacity)
-                rows.append([self.special.classifier, *own[begin:end], self.special.separator])
+            for begin, end, fresh in windows(len(own), capacity, self.recipe.window_overlap):
+                rows.append(self.framed(own[begin:end]))
                 owners.append(place)
                 weights.append(max(1, fresh))
-        logits = encoded.predict(self.run, rows, REFERENCE_TOKENS).softmax(-1).double().numpy()
+            if len(own) > capacity:
+                first[place] = len(first)
+        distributions = self.distributions(rows)
         weights = numpy.array(weights, dtype=float)
-        sums = numpy.zeros((len(examples), logits.shape[1]))
-        numpy.add.at(sums, owners, logits * weights[:, None])
-        return sums / sums.sum(1, keepdims=True), [len(own) > capacity for own in ids]
+        whole = numpy.zeros((len(examples), distributions.shape[1]))
+        numpy.add.at(whole, owners, distributions * weights[:, None])
+        whole /= whole.sum(1, keepdims=True)
+        cut = whole.copy()
+        if first:
+            cut[list(first)] = self.distributions([self.framed(ids[place][:capacity]) for place in first])
+        return whole, cut, len(first) / len(examples)
+
+    def framed(self, ids):
+        """A window between its two special tokens."""
+        return [self.special.classifier, *ids, self.special.separator]
+
+    def distributions(self, rows):
+        """Probabilities of windows."""
+        return encoded.predict(self.run, rows, REFERENCE_TOKENS).softmax(-1).double().numpy()
 
     def run(self, input_ids, mask):
         """Logits of padded rows."""
@@ -131,29 +153,32 @@ class Program:
 def measured_examples(recipe, options):
     """Texts of every measured set, at most `DOCUMENTS_MAX` of each, drawn over the whole set."""
     sets = recipe.texts.held_out_sets(options.data) | recipe.texts.demo_sets(options.demo)
-    found = {}
-    for name in recipe.measured:
-        examples: list[Example] = sets[name]
-        chosen = numpy.random.default_rng(1).permutation(len(examples))[:DOCUMENTS_MAX]
-        found[name] = [examples[place] for place in sorted(chosen)]
-    return found
+    return {
+        name: data_sets.sample(sets[measured.source or name], DOCUMENTS_MAX)
+        for name, measured in recipe.measured.items()
+    }
+
+
+def classes_of(recipe, name):
+    """Indices of the labels that a set decides among."""
+    labels = recipe.texts.LABELS
+    return [labels.index(label) for label in recipe.measured[name].among or labels]
 
 
 def measure_set(recipe, name, examples, program, reference):
     """All figures of one set."""
     file = export.write_texts(program.folder / f"{name}.jsonl", recipe, examples)
     labels = recipe.texts.LABELS
-    classes = [0, len(labels) - 1] if name in recipe.two_classes else list(range(len(labels)))
+    classes = classes_of(recipe, name)
     among = ["--among", ",".join(labels[index] for index in classes)]
-    whole, is_long = reference.probabilities(examples, whole=True)
-    first, _ = reference.probabilities(examples, whole=False)
+    whole, first, long_texts = reference.of_set(recipe.measured[name].source or name, examples)
     return Measured(
         name,
         program.evaluate("early", file, *among),
         program.evaluate("full", file, *among),
         accuracy(whole, examples, classes),
         accuracy(first, examples, classes),
-        float(numpy.mean(is_long)),
+        long_texts,
     )
 
 
@@ -178,11 +203,10 @@ def write_card(recipe, work, options):
     program, reference = Program(recipe, work, options), Reference(recipe, work)
     examples = measured_examples(recipe, options)
     measured = [measure_set(recipe, name, own, program, reference) for name, own in examples.items()]
-    depths = {}
-    for name, own in examples.items():
-        last = len(recipe.texts.LABELS) - 1
-        classes = [0, last] if name in recipe.two_classes else list(range(last + 1))
-        depths[name] = by_depth(recipe, reference, own[:2000], classes)
+    depths = {
+        name: by_depth(recipe, reference, data_sets.sample(own, DEPTH_DOCUMENTS), classes_of(recipe, name))
+        for name, own in examples.items()
+    }
     kinds = None
     if recipe.task == "sentiment":
         file = program.folder / "behaviour.jsonl"

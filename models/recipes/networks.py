@@ -1,7 +1,7 @@
 """The recipes' two networks: the BERT teacher read from the bge-small ONNX file, and the ALBERT student.
 
-The student is written out rather than imported so that its four quantised inputs are visible: the same module
-runs in float32 and, with `quantisation` set, computes what the int8 graphs compute.
+The student is written out rather than imported, so that every pass gives its hidden states and logits, and so that attention is
+computed the fast way of each device; `checkpoint_model` gives transformers' own.
 """
 
 import math
@@ -14,8 +14,6 @@ from onnx import numpy_helper
 from torch import nn
 from torch.nn import functional
 from transformers import AlbertConfig, AlbertForSequenceClassification, BertConfig, BertForSequenceClassification
-
-from albertine_models.quantisation import SCALE_FLOOR, WEIGHT_LIMIT
 
 HIDDEN_SIZE = 384
 HEADS = 12
@@ -93,29 +91,6 @@ POSITIONS_FITTED = 128
 SAMPLES_FITTED = 40000
 
 
-class _Rounded(torch.autograd.Function):
-    """Rounding whose gradient is that of the identity (straight-through estimator)."""
-
-    @staticmethod
-    def forward(context, values):
-        return values.round()
-
-    @staticmethod
-    def backward(context, gradient):
-        return gradient
-
-
-def quantised_weight(weight):
-    """Weight rounded to 7 bits, symmetric, one scale an output channel (a row of a torch Linear)."""
-    scale = weight.detach().abs().amax(dim=1, keepdim=True).clamp_min(SCALE_FLOOR) / WEIGHT_LIMIT
-    return _Rounded.apply(weight / scale).clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT) * scale
-
-
-def quantised_activation(values, scale, zero_point):
-    """Values rounded to the unsigned 8-bit grid of one site."""
-    return (_Rounded.apply(values / scale).add(zero_point).clamp(0, 255) - zero_point) * scale
-
-
 def attend(query, key, value, bias):
     """Scaled dot-product attention. On a CPU the backward pass of the plain products is the fast one."""
     if query.device.type == "cuda":
@@ -142,8 +117,6 @@ class Albert(nn.Module):
         self.output_norm = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPSILON)
         self.pooler = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
         self.classifier = nn.Linear(HIDDEN_SIZE, labels)
-        # Site -> (scale, zero point). None: float.
-        self.quantisation = None
 
     def embed(self, input_ids, token_type_ids):
         """Hidden states before the first pass."""
@@ -151,24 +124,15 @@ class Albert(nn.Module):
         total = self.word(input_ids) + self.position(positions) + self.token_type(token_type_ids)
         return self.projection(self.embedding_norm(total))
 
-    def product(self, site, values):
-        """The Linear of one site, in float or on the int8 grid."""
-        linear = getattr(self, site)
-        if self.quantisation is None:
-            return linear(values)
-        scale, zero_point = self.quantisation[site]
-        rounded = quantised_activation(values.float(), scale, zero_point)
-        return functional.linear(rounded, quantised_weight(linear.weight), linear.bias)
-
     def layer(self, hidden, bias):
         """One pass; `bias` is 0 for real tokens and very negative for padding, shape [batch, 1, 1, sequence]."""
         batch, sequence, _ = hidden.shape
-        packed = self.product("attention", hidden).view(batch, sequence, 3, HEADS, HIDDEN_SIZE // HEADS)
+        packed = self.attention(hidden).view(batch, sequence, 3, HEADS, HIDDEN_SIZE // HEADS)
         query, key, value = packed.permute(2, 0, 3, 1, 4)
         context = attend(query, key, value, bias).transpose(1, 2).reshape(batch, sequence, HIDDEN_SIZE)
-        attended = self.attention_norm(hidden + self.product("attention_output", context))
-        inner = functional.gelu(self.product("ffn", attended), approximate="tanh")
-        return self.output_norm(attended + self.product("ffn_output", inner))
+        attended = self.attention_norm(hidden + self.attention_output(context))
+        inner = functional.gelu(self.ffn(attended), approximate="tanh")
+        return self.output_norm(attended + self.ffn_output(inner))
 
     def head(self, hidden):
         """Logits from the first token."""

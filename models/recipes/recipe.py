@@ -12,12 +12,14 @@
 import argparse
 import json
 import logging
+import shutil
 import sys
 from pathlib import Path
 
 import numpy
 import torch
 
+import data_sets
 import distillation
 import encoded
 import export
@@ -26,18 +28,26 @@ import networks
 import overlaps
 import training
 import vocabulary
+from albertine_models.errors import ConversionError
 from recipes import RECIPES
 from work import Work
 
 LOG = logging.getLogger("recipe")
 
-STAGES = ("texts", "teacher", "student", "export", "measure")
+# The stages in their order, and which options each needs.
+STAGES = {
+    "texts": ("data", "demo", "bge"),
+    "teacher": (),
+    "student": (),
+    "export": ("data", "albertine"),
+    "measure": ("data", "demo", "albertine"),
+}
 
 
 TEACHER_RATE = 8e-5
 DISTIL_RATE = 6e-4
 FINISH_RATE = 2e-4
-BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
+BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 
 # The hidden states carry most of what is learnt while distilling; on labels the logits decide.
 DISTIL_WEIGHTS = distillation.Weights(hidden=1.0, labels=0.1)
@@ -88,7 +98,8 @@ def write_texts(recipe, work, options):
     write("labelled", labelled, balanced(labelled, len(recipe.texts.LABELS)))
     write("unlabelled", unlabelled, [1.0] * len(unlabelled))
     for name, examples in recipe.texts.held_out_sets(options.data).items():
-        write(name, examples[:VALIDATION_ROWS], [1.0] * len(examples[:VALIDATION_ROWS]))
+        some = data_sets.sample(examples, VALIDATION_ROWS)
+        write(name, some, [1.0] * len(some))
     kept = {}
     for example in labelled + unlabelled:
         kept[example.source] = kept.get(example.source, 0) + 1
@@ -228,6 +239,7 @@ def parser():
     top.add_argument("--bge", help="folder with bge-small-en-v1.5.onnx and bge-small-en-v1.5-tokenizer.json")
     top.add_argument("--albertine", default="albertine", help="the program (default: the one in PATH)")
     top.add_argument("--output", help="model folder to write; default: models/MODEL of this repository")
+    top.add_argument("--golden", help="file of golden logits to write; default: the one that the program's tests read")
     top.add_argument("--version", default="1", help="of the model; raise it whenever weights change")
     top.add_argument("--core", default="unnamed core", help="kind of core, named beside figures")
     top.add_argument("--dynamic", nargs="*", default=[], help="int8: sites whose activation scales follow the batch")
@@ -246,20 +258,40 @@ def main(arguments):
     options = parser().parse_args(arguments)
     recipe, work = RECIPES[options.model], Work(options.work, options.model)
     options.output = Path(options.output or Path(__file__).parent.parent / options.model)
-    for stage in options.stages.split(","):
-        match stage:
-            case "texts":
-                write_texts(recipe, work, options)
-            case "teacher":
-                training.on_machine(options.device, options.processes, train_teacher, work, options)
-            case "student":
-                training.on_machine(options.device, options.processes, train_student, work, options)
-            case "export":
-                export.write_folder(recipe, work, options)
-            case "measure":
-                measure.write_card(recipe, work, options)
-            case _:
-                sys.exit(f"error: there is no stage `{stage}`; there are {', '.join(STAGES)}")
+    stages = options.stages.split(",")
+    check_stages(stages, options)
+    try:
+        for stage in stages:
+            run(stage, recipe, work, options)
+    except ConversionError as error:
+        sys.exit(f"error: {error}")
+
+
+def check_stages(stages, options):
+    """Says what is missing before hours are spent."""
+    for stage in stages:
+        if stage not in STAGES:
+            sys.exit(f"error: there is no stage `{stage}`; there are {', '.join(STAGES)}")
+        for name in STAGES[stage]:
+            if getattr(options, name) is None:
+                sys.exit(f"error: stage `{stage}` needs `--{name}`")
+        if "albertine" in STAGES[stage] and not shutil.which(options.albertine):
+            sys.exit(f"error: there is no program `{options.albertine}`; name it with `--albertine`")
+
+
+def run(stage, recipe, work, options):
+    """One stage."""
+    match stage:
+        case "texts":
+            write_texts(recipe, work, options)
+        case "teacher":
+            training.on_machine(options.device, options.processes, train_teacher, work, options)
+        case "student":
+            training.on_machine(options.device, options.processes, train_student, work, options)
+        case "export":
+            export.write_folder(recipe, work, options)
+        case "measure":
+            measure.write_card(recipe, work, options)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,8 @@ def train(network, mixture, schedule, machine, loss_of):
         network.load_state_dict(saved["network"])
         optimiser.load_state_dict(saved["optimiser"])
         position = {name: saved[name] for name in position}
-        LOG.info("goes on at %d of %d tokens", position["tokens"], schedule.tokens)
+        if machine.rank == 0:
+            LOG.info("goes on at %d of %d tokens", position["tokens"], schedule.tokens)
     network.train()
     progress = Progress(schedule, position["tokens"])
     skipped = position["batch"]

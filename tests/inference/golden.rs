@@ -1,11 +1,15 @@
 //! The program against the exporter: the same ids, the same logits, the labels of the float32 network.
 
+use std::sync::Arc;
+
 use albertine::{
     domain::label::argmax,
+    engine::session::ModelSession,
+    model::folder::Model,
     text::tokenize::{TextTokenizer, TokenizerLimits, Tokens},
 };
 
-use super::{Golden, ROUNDING_TOLERANCE, distance, goldens, model, model_folder, session};
+use super::{BUNDLED, Golden, ROUNDING_TOLERANCE, distance, folder_of, goldens_of, runtime};
 
 /// How far an int8 logit may be from float32's: what 7-bit weights and 8-bit activations cost. Measured: 0.11
 /// on these texts.
@@ -18,29 +22,37 @@ const LABEL_AGREEMENT_MIN: f64 = 0.95;
 fn the_tokenizer_gives_the_ids_of_the_exporter() {
     // Wider than the model's own windows: the exporter cuts nothing.
     let limits = TokenizerLimits { max_length: 100_000, overlap: 0, vocabulary_size: usize::MAX, pair: None };
-    let json = std::fs::read(model_folder().join("tokenizer.json")).unwrap();
-    let tokenizer = TextTokenizer::from_bytes(&json, limits).unwrap();
-    for Golden { text, input_ids, .. } in goldens() {
-        let windows = tokenizer.windows(&*text).unwrap();
-        assert_eq!(windows.len(), 1, "{text}");
-        assert_eq!(windows[0].ids, input_ids, "{text}");
+    for name in BUNDLED {
+        let json = std::fs::read(folder_of(name).join("tokenizer.json")).unwrap();
+        let tokenizer = TextTokenizer::from_bytes(&json, limits).unwrap();
+        for Golden { text, input_ids, .. } in goldens_of(name) {
+            let windows = tokenizer.windows(&*text).unwrap();
+            assert_eq!(windows.len(), 1, "{name}: {text}");
+            assert_eq!(windows[0].ids, input_ids, "{name}: {text}");
+        }
     }
 }
 
 #[test]
 fn the_models_own_windows_hold_all_ids_of_a_text_in_order() {
-    let model = model();
-    for Golden { text, input_ids, .. } in goldens() {
-        let windows = model.tokenizer.windows(&*text).unwrap();
-        let (first, last) = (input_ids[0], input_ids[input_ids.len() - 1]);
-        let mut joined = vec![first];
-        for window in &windows {
-            let ids = &window.ids;
-            assert_eq!((ids[0], ids[ids.len() - 1]), (first, last), "special tokens around a window of: {text}");
-            joined.extend(&ids[ids.len() - 1 - window.fresh..ids.len() - 1]);
+    for name in BUNDLED {
+        let model = Model::open(&folder_of(name)).unwrap();
+        for Golden { text, input_ids, .. } in goldens_of(name) {
+            let windows = model.tokenizer.windows(&*text).unwrap();
+            let (first, last) = (input_ids[0], input_ids[input_ids.len() - 1]);
+            let mut joined = vec![first];
+            for window in &windows {
+                let ids = &window.ids;
+                assert_eq!(
+                    (ids[0], ids[ids.len() - 1]),
+                    (first, last),
+                    "{name}: special tokens in a window of: {text}"
+                );
+                joined.extend(&ids[ids.len() - 1 - window.fresh..ids.len() - 1]);
+            }
+            joined.push(last);
+            assert_eq!(joined, input_ids, "{name}: {text}");
         }
-        joined.push(last);
-        assert_eq!(joined, input_ids, "{text}");
     }
 }
 
@@ -58,33 +70,48 @@ fn int8_logits_are_near_those_of_float32() {
 
 #[test]
 fn labels_are_those_of_float32() {
-    let (model, mut session, goldens) = (model(), session(), goldens());
-    let mut different = Vec::new();
-    for golden in &goldens {
-        let logits = session.infer(&[Tokens::single(&golden.input_ids)]).unwrap().remove(0);
-        let (found, exact) = (argmax(&logits).unwrap(), argmax(&golden.logits_fp32).unwrap());
-        if found != exact {
-            let labels = &model.labels;
-            different.push(format!("`{}` is {}, in float32 {}", golden.text, labels[found], labels[exact]));
+    for name in BUNDLED {
+        let (mut different, mut all) = (Vec::new(), 0);
+        for (model, golden, logits) in computed(name) {
+            let (found, exact) = (argmax(&logits).unwrap(), argmax(&golden.logits_fp32).unwrap());
+            all += 1;
+            if found != exact {
+                let labels = &model.labels;
+                different.push(format!("`{}` is {}, in float32 {}", golden.text, labels[found], labels[exact]));
+            }
         }
+        let agreement = 1.0 - different.len() as f64 / f64::from(all);
+        assert!(
+            agreement >= LABEL_AGREEMENT_MIN,
+            "{name}: only {agreement:.3} of the labels are float32's: {different:#?}"
+        );
     }
-    let agreement = 1.0 - different.len() as f64 / goldens.len() as f64;
-    assert!(agreement >= LABEL_AGREEMENT_MIN, "only {agreement:.3} of the labels are float32's: {different:#?}");
+}
+
+/// The golden texts of a model, each with the logits of its whole text alone.
+fn computed(name: &str) -> impl Iterator<Item = (Arc<Model>, Golden, Vec<f32>)> {
+    let model = Arc::new(Model::open(&folder_of(name)).unwrap());
+    let mut session = ModelSession::open(runtime(), &model).unwrap();
+    goldens_of(name).into_iter().map(move |golden| {
+        let logits = session.infer(&[Tokens::single(&golden.input_ids)]).unwrap().remove(0);
+        (Arc::clone(&model), golden, logits)
+    })
 }
 
 /// The texts whose logits are further than `tolerance` from what is expected.
 fn far_logits(tolerance: f32, expected: impl Fn(&Golden) -> &[f32]) -> Vec<String> {
-    let (mut session, mut largest) = (session(), 0.0_f32);
     let mut far = Vec::new();
-    for golden in goldens() {
-        let logits = session.infer(&[Tokens::single(&golden.input_ids)]).unwrap().remove(0);
-        let distance = distance(&logits, expected(&golden));
-        largest = largest.max(distance);
-        if distance > tolerance {
-            far.push(format!("{logits:?} for {:?}: `{}`", expected(&golden), golden.text));
+    for name in BUNDLED {
+        let mut largest = 0.0_f32;
+        for (_, golden, logits) in computed(name) {
+            let distance = distance(&logits, expected(&golden));
+            largest = largest.max(distance);
+            if distance > tolerance {
+                far.push(format!("{name}: {logits:?} for {:?}: `{}`", expected(&golden), golden.text));
+            }
         }
+        // Shown by `cargo test -- --nocapture`, to see how much of the tolerance is used.
+        println!("{name}: largest distance {largest}, tolerance {tolerance}");
     }
-    // Shown by `cargo test -- --nocapture`, to see how much of the tolerance is used.
-    println!("largest distance {largest}, tolerance {tolerance}");
     far
 }

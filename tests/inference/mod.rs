@@ -43,8 +43,15 @@ struct Golden {
     logits_int8: Vec<f32>,
 }
 
+/// The models that ship. Tests that need any real model use the first.
+const BUNDLED: [&str; 1] = ["albert-sentiment"];
+
 fn goldens() -> Vec<Golden> {
-    let path = repository("tests/fixtures/golden-albert-sentiment.jsonl");
+    goldens_of(BUNDLED[0])
+}
+
+fn goldens_of(model: &str) -> Vec<Golden> {
+    let path = repository(&format!("tests/fixtures/golden-{model}.jsonl"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let goldens: Vec<Golden> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(goldens.len() >= 20, "{} golden texts are too few to say anything", goldens.len());
@@ -58,7 +65,11 @@ fn runtime() -> &'static OnnxRuntime {
 }
 
 fn model_folder() -> PathBuf {
-    repository("models/albert-sentiment")
+    folder_of(BUNDLED[0])
+}
+
+fn folder_of(model: &str) -> PathBuf {
+    repository(&format!("models/{model}"))
 }
 
 fn model() -> Arc<Model> {
