@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import itertools
 import logging
+import signal
 import socket
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -193,6 +194,8 @@ def free_port():
 def in_process(rank, processes, port, run, arguments):
     """One of the processes of a run."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    # torch interrupts the processes when their parent dies; a shell's background job ignores that unless told otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     wait = datetime.timedelta(minutes=30)
     address = f"tcp://127.0.0.1:{port}"
