@@ -197,6 +197,8 @@ def write_folder(recipe, work, options):
     numpy.random.default_rng(options.seed).shuffle(tuning)
     texts = write_texts(work.folder / "tuning.jsonl", recipe, tuning)
     command = [options.albertine, "model", "calibrate", str(options.output), str(texts), "--write"]
-    rules = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rules = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.replace(
+        str(texts), texts.name
+    )
     work.exit_rules.write_text(rules, encoding="utf-8")
     LOG.info("%s", rules)

@@ -206,6 +206,7 @@ def write_card(recipe, work, options):
     depths = {
         name: by_depth(recipe, reference, data_sets.sample(own, DEPTH_DOCUMENTS), classes_of(recipe, name))
         for name, own in examples.items()
+        if not recipe.measured[name].source
     }
     kinds = None
     if recipe.task == "sentiment":
