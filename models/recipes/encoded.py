@@ -71,12 +71,18 @@ class Special:
         ids = tokenizer.get_vocab()
         return cls(ids["[CLS]"], ids["[SEP]"], tuple(ids[token] for token in ".!?"))
 
+    def framed(self, ids):
+        """A window between its two special tokens."""
+        return [self.classifier, *map(int, ids), self.separator]
+
 
 class Stream:
     """Rows of one set of texts without end, in a new order each time through."""
 
     def __init__(self, texts, special, longest, seed):
         self.texts, self.special, self.longest, self.seed = texts, special, longest, seed
+        # The time through whose order is kept, and that order.
+        self.epoch, self.kept_order = None, None
 
     def rows(self, first, count):
         """Rows `first` to `first + count` of the endless stream: (ids with special tokens, label, weight)."""
@@ -87,16 +93,13 @@ class Stream:
             window = self.window(
                 self.texts.row(index), int(self.texts.labels[index]), random.Random(f"{self.seed} {number}")
             )
-            ids = [self.special.classifier, *window.tolist(), self.special.separator]
-            yield ids, int(self.texts.labels[index]), float(self.texts.weights[index])
+            yield self.special.framed(window), int(self.texts.labels[index]), float(self.texts.weights[index])
 
     def order(self, epoch):
         """The order of one time through."""
-        if getattr(self, "ordered", None) != epoch:
-            self.ordered, self.kept_order = (
-                epoch,
-                numpy.random.default_rng([self.seed, epoch]).permutation(len(self.texts)),
-            )
+        if self.epoch != epoch:
+            self.epoch = epoch
+            self.kept_order = numpy.random.default_rng([self.seed, epoch]).permutation(len(self.texts))
         return self.kept_order
 
     def window(self, ids, label, generator):

@@ -20,6 +20,7 @@ import golden_texts
 import networks
 import vocabulary
 from albertine_models import runtime
+from albertine_models.acceptance import macro_f1
 from albertine_models.convert import convert
 from albertine_models.settings import Options
 from albertine_models.terminal import Terminal
@@ -43,22 +44,6 @@ BIAS_STEP = 0.1
 BIAS_MOST = 1.5
 
 
-def load_student(recipe, work):
-    """The trained student in float32."""
-    student = networks.Albert(len(recipe.texts.LABELS))
-    student.load_state_dict(torch.load(work.checkpoint("finish"), weights_only=True)["network"])
-    return student.eval().requires_grad_(False)
-
-
-def macro_f1(predicted, labels):
-    """Mean F1 over the classes that occur, truly or as a label."""
-    scores = []
-    for label in torch.cat([predicted, labels]).unique():
-        hits = ((predicted == label) & (labels == label)).sum().item()
-        scores.append(2 * hits / ((predicted == label).sum().item() + (labels == label).sum().item()))
-    return sum(scores) / len(scores)
-
-
 def best_bias(logits, labels):
     """Addition to the logits with the best mean macro-F1 over several sets (lists of tensors, one a set).
 
@@ -69,10 +54,11 @@ def best_bias(logits, labels):
     bias = torch.zeros(logits[0].shape[1])
 
     def score(candidate):
-        gained = sum(macro_f1((own + candidate).argmax(-1), wanted) for own, wanted in zip(logits, labels)) / len(
-            logits
-        )
-        return gained - 0.001 * candidate.abs().sum().item()
+        scores = [
+            macro_f1((own + candidate).argmax(-1).numpy(), wanted.numpy(), len(bias))
+            for own, wanted in zip(logits, labels)
+        ]
+        return sum(scores) / len(scores) - 0.001 * candidate.abs().sum().item()
 
     best = score(bias)
     moved = True
@@ -98,7 +84,7 @@ def tuned_bias(recipe, work, student, held_out):
             # A set without a class would push all into the others.
             continue
         ids = vocabulary.encode(tokenizer, [example.text for example in examples], recipe.max_length - 2)
-        rows = [[special.classifier, *row, special.separator] for row in ids]
+        rows = [special.framed(row) for row in ids]
         logits.append(encoded.predict(lambda *batch: student(*batch)[1][-1], rows))
         labels.append(torch.tensor([example.label for example in examples]))
     return best_bias(logits, labels) if logits else torch.zeros(len(recipe.texts.LABELS))
@@ -186,7 +172,7 @@ def write_folder(recipe, work, options):
     """Fits, saves a checkpoint, converts it, and lets the program fit when a text may leave early."""
     torch.set_num_threads(1)
     held_out = recipe.texts.held_out_sets(options.data)
-    student = load_student(recipe, work)
+    student = networks.frozen(networks.Albert(len(recipe.texts.LABELS)), work.checkpoint("finish"))
     bias = tuned_bias(recipe, work, student, held_out)
     LOG.info("bias %s", [round(value, 1) for value in bias.tolist()])
     student.classifier.bias += bias

@@ -83,7 +83,7 @@ class Reference:
         rows, owners, weights, first = [], [], [], {}
         for place, own in enumerate(ids):
             for begin, end, fresh in windows(len(own), capacity, self.recipe.window_overlap):
-                rows.append(self.framed(own[begin:end]))
+                rows.append(self.special.framed(own[begin:end]))
                 owners.append(place)
                 weights.append(max(1, fresh))
             if len(own) > capacity:
@@ -95,12 +95,8 @@ class Reference:
         whole /= whole.sum(1, keepdims=True)
         cut = whole.copy()
         if first:
-            cut[list(first)] = self.distributions([self.framed(ids[place][:capacity]) for place in first])
+            cut[list(first)] = self.distributions([self.special.framed(ids[place][:capacity]) for place in first])
         return whole, cut, len(first) / len(examples)
-
-    def framed(self, ids):
-        """A window between its two special tokens."""
-        return [self.special.classifier, *ids, self.special.separator]
 
     def distributions(self, rows):
         """Probabilities of windows."""
@@ -129,25 +125,18 @@ class Program:
             f'[models.early]\npath = "{path}"\n[models.full]\npath = "{path}"\nearly_exit = false\n', encoding="utf-8"
         )
 
+    def model(self, *arguments):
+        """What `albertine model` prints."""
+        command = [self.options.albertine, "--config", str(self.config), "model", *arguments]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
     def evaluate(self, model, file, *arguments):
         """The figures of one model on one file."""
-        command = [
-            self.options.albertine,
-            "--config",
-            str(self.config),
-            "model",
-            "evaluate",
-            model,
-            str(file),
-            "--json",
-        ]
-        answer = subprocess.run([*command, *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout
-        return json.loads(answer)["models"][0]
+        return json.loads(self.model("evaluate", model, str(file), "--json", *arguments))["models"][0]
 
     def bench(self):
         """What `model bench` prints."""
-        command = [self.options.albertine, "--config", str(self.config), "model", "bench", "full"]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        return self.model("bench", "full")
 
 
 def measured_examples(recipe, options):
@@ -192,7 +181,7 @@ def by_depth(recipe, reference, examples, classes):
         return torch.stack([reference.model.classifier(own) for own in pooled], 1)
 
     ids = vocabulary.encode(reference.tokenizer, [example.text for example in examples], recipe.max_length - 2)
-    rows = [[reference.special.classifier, *row, reference.special.separator] for row in ids]
+    rows = [reference.special.framed(row) for row in ids]
     logits = encoded.predict(logits_of_all, rows, REFERENCE_TOKENS).numpy()
     return [accuracy(logits[:, depth], examples, classes) for depth in range(networks.PASSES)]
 

@@ -221,6 +221,12 @@ class Embedding:
         return cls(*(part.float() for part in parts), 1 - left.item())
 
 
+def frozen(network, checkpoint):
+    """A network with the weights of a checkpoint of training, no longer to be trained."""
+    network.load_state_dict(torch.load(checkpoint, weights_only=True)["network"])
+    return network.eval().requires_grad_(False)
+
+
 def checkpoint_model(student, labels):
     """The student as transformers' AlbertForSequenceClassification, which `albertine_models` converts."""
     config = AlbertConfig(

@@ -10,6 +10,7 @@
 """
 
 import argparse
+import collections
 import json
 import logging
 import shutil
@@ -100,9 +101,7 @@ def write_texts(recipe, work, options):
     for name, examples in recipe.texts.held_out_sets(options.data).items():
         some = data_sets.sample(examples, VALIDATION_ROWS)
         write(name, some, [1.0] * len(some))
-    kept = {}
-    for example in labelled + unlabelled:
-        kept[example.source] = kept.get(example.source, 0) + 1
+    kept = collections.Counter(example.source for example in labelled + unlabelled)
     report = {"kept": kept, "removed": removed | made_removed | also_removed}
     LOG.info("texts: %s", json.dumps(report))
     work.report.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -147,19 +146,11 @@ def load_teacher(recipe, work, machine):
         return networks.teacher_of(dict(weights), len(recipe.texts.LABELS), machine.device).to(machine.device)
 
 
-def load_trained(network, checkpoint):
-    """A network with the weights of a checkpoint, frozen."""
-    network.load_state_dict(torch.load(checkpoint, weights_only=True)["network"])
-    return network.eval().requires_grad_(False)
-
-
 def train_teacher(machine, work, options):
     """Stage `teacher`."""
     recipe = RECIPES[options.model]
     torch.manual_seed(options.seed)
-    schedule = training.Schedule(
-        tokens(recipe.teacher_tokens, options), TEACHER_RATE, work.checkpoint("teacher"), batch_tokens(options)
-    )
+    schedule = training.Schedule(tokens(recipe.teacher_tokens, options), TEACHER_RATE, work.checkpoint("teacher"))
     if training.is_complete(schedule):
         return
     teacher = load_teacher(recipe, work, machine)
@@ -173,7 +164,7 @@ def train_student(machine, work, options):
     """Stage `student`: two runs."""
     recipe = RECIPES[options.model]
     torch.manual_seed(options.seed)
-    teacher = load_trained(load_teacher(recipe, work, machine), work.checkpoint("teacher"))
+    teacher = networks.frozen(load_teacher(recipe, work, machine), work.checkpoint("teacher"))
     kinds = ["labelled", "unlabelled"]
     frequencies = frequencies_of([encoded.Texts.read(work.texts(kind)) for kind in kinds])
     student = networks.albert_from_teacher(teacher.cpu(), frequencies).to(machine.device)
@@ -184,7 +175,7 @@ def train_student(machine, work, options):
     ]
     for name, length, rate, weights, shares in runs:
         checkpoint = work.checkpoint(name)
-        schedule = training.Schedule(tokens(length, options), rate, checkpoint, batch_tokens(options))
+        schedule = training.Schedule(tokens(length, options), rate, checkpoint)
         if training.is_complete(schedule):
             student.load_state_dict(torch.load(checkpoint, weights_only=True)["network"])
             continue
@@ -210,10 +201,7 @@ def validate(recipe, work, machine, run):
 
     for name in recipe.texts.TUNING_SETS:
         texts = encoded.Texts.read(work.texts(name))
-        rows = [
-            [special.classifier, *texts.row(index)[: STUDENT_LONGEST - 2].tolist(), special.separator]
-            for index in range(len(texts))
-        ]
+        rows = [special.framed(texts.row(index)[: STUDENT_LONGEST - 2]) for index in range(len(texts))]
         logits = encoded.predict(by_depth, rows, device=machine.device)
         truth = torch.from_numpy(texts.labels.astype(numpy.int64))
         present = truth.unique()

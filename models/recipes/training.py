@@ -58,8 +58,6 @@ class Schedule:
     tokens: int
     rate: float
     checkpoint: Path
-    # Tokens of a batch over all processes.
-    batch_tokens: int
 
 
 def rate_at(share):

@@ -30,7 +30,7 @@ def run(checkpoint, killed_at=None):
         labels, _ = batch.truth("cpu")
         return nn.functional.cross_entropy(network(input_ids), labels)
 
-    schedule = Schedule(tokens=20_000, rate=1e-2, checkpoint=checkpoint, batch_tokens=256)
+    schedule = Schedule(tokens=20_000, rate=1e-2, checkpoint=checkpoint)
     train(network, mixture, schedule, Machine("cpu"), loss_of)
     return network.weight.detach(), steps, schedule
 
@@ -41,7 +41,7 @@ def test_a_killed_run_goes_on_where_its_checkpoint_stood(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SECONDS_BETWEEN_CHECKPOINTS", 0)
     with pytest.raises(Killed):
         run(tmp_path / "killed.pt", killed_at=steps // 2)
-    assert not is_complete(Schedule(20_000, 1e-2, tmp_path / "killed.pt", 256))
+    assert not is_complete(Schedule(20_000, 1e-2, tmp_path / "killed.pt"))
     resumed, more, _ = run(tmp_path / "killed.pt")
     assert torch.equal(straight, resumed)
     assert more < steps
