@@ -30,18 +30,20 @@ SPECIAL_TOKENS = {
     "<unk>": "unk_token",
 }
 
-LAYER = "albert.encoder.albert_layer_groups.0.albert_layers.0"
+LAYERS = "albert.encoder.albert_layer_groups.0.albert_layers"
 
 
-class Graphs:
-    """Nodes and weights of a folder's graphs."""
+class Graph:
+    """Nodes and weights of one graph, or of several that share no name."""
 
-    def __init__(self, folder: Path, files: dict):
+    def __init__(self, *files: Path):
         self.nodes, self.weights = [], {}
-        for part in ("embed", "layer", "head"):
-            graph = onnx.load(folder / files[part]).graph
+        for file in files:
+            graph = onnx.load(file).graph
             self.nodes += graph.node
-            self.weights |= {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+            # What stands outside the layers is stored in float16 and cast.
+            stored = {one.name.removesuffix("_float16"): numpy_helper.to_array(one) for one in graph.initializer}
+            self.weights |= stored
 
     def attribute(self, kinds: set[str], name: str, default=None):
         """An attribute of the first node that is of one of these kinds and has it."""
@@ -56,6 +58,10 @@ class Graphs:
         values = self.weights[name].astype(numpy.float32)
         factors = self.weights.get(scales or f"{name}_scales")
         return values if factors is None else values * factors
+
+    def norm(self, name: str) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """Scale and shift of a normalisation."""
+        return self.weight(f"{name}_weight"), self.weight(f"{name}_bias")
 
     def dense(self, name: str) -> tuple[numpy.ndarray, numpy.ndarray]:
         """Weight and bias of a linear step of the layers; a checkpoint holds the weight transposed."""
@@ -75,59 +81,67 @@ class Graphs:
         return self.attribute({"SkipLayerNormalization", "LayerNormalization"}, "epsilon", 1e-12)
 
 
-def configuration(manifest: dict, graphs: Graphs, special_ids: dict) -> AlbertConfig:
+def configuration(manifest: dict, ends: Graph, layers: list[Graph], special_ids: dict) -> AlbertConfig:
     """Sizes and names; what the manifest does not say is read from the graphs."""
-    activation = next(ACTIVATIONS[node.op_type] for node in graphs.nodes if node.op_type in ACTIVATIONS)
+    first = layers[0]
+    activation = next(ACTIVATIONS[node.op_type] for node in first.nodes if node.op_type in ACTIVATIONS)
     labels = dict(enumerate(manifest["labels"]))
     return AlbertConfig(
         vocab_size=manifest["architecture"]["vocabulary_size"],
-        embedding_size=graphs.weights["word_table"].shape[1],
+        embedding_size=ends.weights["word_table"].shape[1],
         hidden_size=manifest["architecture"]["hidden_size"],
-        num_hidden_layers=manifest["architecture"]["passes"],
-        num_attention_heads=graphs.attribute({"QAttention", "Attention"}, "num_heads"),
-        intermediate_size=graphs.weights["ffn_weight"].shape[1],
+        num_hidden_layers=manifest["architecture"]["passes"] // len(layers),
+        inner_group_num=len(layers),
+        num_attention_heads=first.attribute({"QAttention", "Attention"}, "num_heads"),
+        intermediate_size=first.weights["ffn_weight"].shape[1],
         hidden_act=activation,
-        max_position_embeddings=graphs.weights["position_table"].shape[0],
-        type_vocab_size=graphs.weights["token_type_table"].shape[0],
-        layer_norm_eps=graphs.epsilon(),
+        max_position_embeddings=ends.weights["position_table"].shape[0],
+        type_vocab_size=ends.weights["token_type_table"].shape[0],
+        layer_norm_eps=first.epsilon(),
         id2label=labels,
         label2id={label: index for index, label in labels.items()},
         **special_ids,
     )
 
 
-def state(graphs: Graphs, hidden_size: int, temperature: float) -> dict[str, numpy.ndarray]:
-    """The checkpoint's weights by their names."""
+def ends_state(ends: Graph, temperature: float) -> dict[str, numpy.ndarray]:
+    """Weights of the embedding and of the head by their names in a checkpoint."""
     found = {
-        "albert.embeddings.word_embeddings.weight": graphs.weight("word_table", "word_scales"),
-        "albert.embeddings.position_embeddings.weight": graphs.weight("position_table"),
-        "albert.embeddings.token_type_embeddings.weight": graphs.weight("token_type_table"),
+        "albert.embeddings.word_embeddings.weight": ends.weight("word_table", "word_scales"),
+        "albert.embeddings.position_embeddings.weight": ends.weight("position_table"),
+        "albert.embeddings.token_type_embeddings.weight": ends.weight("token_type_table"),
     }
-    norms = {
-        "albert.embeddings.LayerNorm": "norm",
-        f"{LAYER}.attention.LayerNorm": "attention_norm",
-        f"{LAYER}.full_layer_layer_norm": "output_norm",
-    }
-    for name, source in norms.items():
-        found |= {f"{name}.weight": graphs.weight(f"{source}_weight"), f"{name}.bias": graphs.weight(f"{source}_bias")}
     # The classifier gives logits over the temperature, so that a plain softmax gives the folder's probabilities.
-    classifier_weight, classifier_bias = graphs.head("classifier")
-    linears = {
-        "albert.encoder.embedding_hidden_mapping_in": graphs.dense("projection"),
-        f"{LAYER}.attention.dense": graphs.dense("attention_output"),
-        f"{LAYER}.ffn": graphs.dense("ffn"),
-        f"{LAYER}.ffn_output": graphs.dense("ffn_output"),
-        "albert.pooler": graphs.head("pooler"),
+    classifier_weight, classifier_bias = ends.head("classifier")
+    pairs = {
+        "albert.embeddings.LayerNorm": ends.norm("norm"),
+        "albert.encoder.embedding_hidden_mapping_in": ends.dense("projection"),
+        "albert.pooler": ends.head("pooler"),
         "classifier": (classifier_weight / temperature, classifier_bias / temperature),
     }
+    return found | named(pairs)
+
+
+def layer_state(layer: Graph, name: str, hidden_size: int) -> dict[str, numpy.ndarray]:
+    """Weights of a layer by their names in a checkpoint."""
+    pairs = {
+        f"{name}.attention.LayerNorm": layer.norm("attention_norm"),
+        f"{name}.full_layer_layer_norm": layer.norm("output_norm"),
+        f"{name}.attention.dense": layer.dense("attention_output"),
+        f"{name}.ffn": layer.dense("ffn"),
+        f"{name}.ffn_output": layer.dense("ffn_output"),
+    }
     # Query, key and value stand side by side in the graph.
-    packed_weight, packed_bias = graphs.dense("attention")
-    for place, name in enumerate(("query", "key", "value")):
+    packed_weight, packed_bias = layer.dense("attention")
+    for place, part_name in enumerate(("query", "key", "value")):
         part = slice(place * hidden_size, (place + 1) * hidden_size)
-        linears[f"{LAYER}.attention.{name}"] = (packed_weight[part], packed_bias[part])
-    for name, (weight, bias) in linears.items():
-        found |= {f"{name}.weight": weight, f"{name}.bias": bias}
-    return found
+        pairs[f"{name}.attention.{part_name}"] = (packed_weight[part], packed_bias[part])
+    return named(pairs)
+
+
+def named(pairs: dict) -> dict[str, numpy.ndarray]:
+    """Weight and bias of each by their names."""
+    return {f"{name}.{kind}": values for name, both in pairs.items() for kind, values in zip(("weight", "bias"), both)}
 
 
 def special_tokens(tokenizer: dict) -> dict[str, dict]:
@@ -144,13 +158,17 @@ def write_checkpoint(folder: Path, output: Path):
     manifest = tomllib.loads((folder / "model.toml").read_text())
     if manifest["graphs"]["kind"] != "stepped":
         raise SystemExit(f"{folder} has one graph for all layers; only stepped folders can be read back")
-    graphs = Graphs(folder, manifest["graphs"])
+    files = manifest["graphs"]
+    ends = Graph(folder / files["embed"], folder / files["head"])
+    layers = [Graph(folder / file) for file in files["layers"]]
     tokens = special_tokens(json.loads((folder / "tokenizer.json").read_text()))
     ids = {"cls_token": "bos_token_id", "sep_token": "eos_token_id", "pad_token": "pad_token_id"}
-    config = configuration(manifest, graphs, {name: tokens[role]["id"] for role, name in ids.items()})
+    config = configuration(manifest, ends, layers, {name: tokens[role]["id"] for role, name in ids.items()})
     # Evaluation mode: the export below, and whoever loads the module, must not get dropout.
     model = AlbertForSequenceClassification(config).eval()
-    weights = state(graphs, config.hidden_size, manifest["calibration"]["temperature"])
+    weights = ends_state(ends, manifest["calibration"]["temperature"])
+    for place, layer in enumerate(layers):
+        weights |= layer_state(layer, f"{LAYERS}.{place}", config.hidden_size)
     # Strict: a weight that is missing or left over is an error.
     model.load_state_dict({name: torch.from_numpy(numpy.array(values)) for name, values in weights.items()})
     model.save_pretrained(output)

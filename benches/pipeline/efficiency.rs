@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use albertine::model::folder::Model;
+use albertine::model::folder::{GraphBytes, Model};
 use chrono::{DateTime, Utc};
 use ort::{
     environment::Environment,
@@ -33,7 +33,7 @@ const LIMIT: Duration = Duration::from_mins(20);
 /// The graphs of a model folder, run by `ort` and nothing else: one window a call, no padding.
 struct Bare {
     embed: Session,
-    layer: Session,
+    layers: Vec<Session>,
     head: Session,
     passes: usize,
 }
@@ -52,9 +52,11 @@ impl Bare {
                 .commit_from_memory(bytes)
                 .unwrap()
         };
-        let graphs = model.graphs.all();
-        let [embed, layer, head] = graphs[..] else { panic!("the model is one graph: it has no layer to step") };
-        Self { embed: open(embed), layer: open(layer), head: open(head), passes: model.passes }
+        let GraphBytes::Stepped { embed, layers, head } = &model.graphs else {
+            panic!("the model is one graph: it has no layer to step")
+        };
+        let layers = layers.iter().map(|layer| open(layer)).collect();
+        Self { embed: open(embed), layers, head: open(head), passes: model.passes }
     }
 
     fn label(&mut self, ids: &[u32]) -> usize {
@@ -66,8 +68,9 @@ impl Bare {
         let mut outputs = self.embed.run(ort::inputs!["input_ids" => input, "token_type_ids" => types]).unwrap();
         let mut hidden = outputs.remove("hidden").unwrap();
         drop(outputs);
-        for _ in 0..self.passes {
-            let mut outputs = self.layer.run(ort::inputs!["hidden" => &hidden, "lengths" => &lengths]).unwrap();
+        for pass in 0..self.passes {
+            let layer = pass % self.layers.len();
+            let mut outputs = self.layers[layer].run(ort::inputs!["hidden" => &hidden, "lengths" => &lengths]).unwrap();
             let next = outputs.remove("hidden_out").unwrap();
             drop(outputs);
             hidden = next;

@@ -6,4 +6,4 @@ Nothing of it is needed when the pipeline runs: a model folder holds ONNX graphs
 __version__ = "1.0.0"
 
 # Version of the folder that is written; the program refuses any other.
-FOLDER_FORMAT = 2
+FOLDER_FORMAT = 3

@@ -1,6 +1,6 @@
-"""Constant scales of activations: what the products' inputs look like on calibration texts, over all steps.
+"""Constant scales of activations: what the products' inputs look like on calibration texts, over all passes.
 
-Each distinct layer has a range for each of its four sites, shared by all steps that use the layer.
+Each distinct layer has a range for each of its four sites, shared by all passes that use the layer.
 """
 
 import numpy

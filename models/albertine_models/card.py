@@ -48,7 +48,11 @@ def about(manifest: Manifest, measured: Measured) -> str:
     """Facts in a table."""
     said, shape = manifest.description, manifest.input
     reads = f"a pair, of which `{shape.windowed}` is cut into windows" if shape.pair else "one text"
-    kind = "stepped: one layer, applied again and again" if "layer.onnx" in measured.sizes else "unrolled: one graph"
+    kind = (
+        "unrolled: one graph"
+        if "model.onnx" in measured.sizes
+        else "stepped: the layers are applied in turn, again and again"
+    )
     sizes = ", ".join(f"`{name}` {size / 1e6:.2f} MB" for name, size in measured.sizes.items())
     facts = {
         "converted from": f"`{said.source}`",

@@ -100,9 +100,9 @@ def prepare(options: Options, terminal: Terminal) -> Conversion:
 def summary(checkpoint: Checkpoint) -> str:
     """The checkpoint's shape in a few words."""
     network = checkpoint.network
-    kind = "stepped" if network.splittable else f"unrolled, {len(network.layers)} distinct layers"
+    kind = "stepped" if network.splittable else "unrolled"
     return (
-        f"{len(network.order)} steps of hidden size {network.hidden_size}, vocabulary {len(network.embedding.word):,}, "
+        f"{len(network.order)} passes, {len(network.layers)} distinct layers of hidden size {network.hidden_size}, vocabulary {len(network.embedding.word):,}, "
         f"{network.labels} labels; {kind}"
     )
 
@@ -197,9 +197,7 @@ def write(conversion: Conversion, plan: Plan, parts: dict[str, bytes]):
         names = [*parts, "tokenizer.json", "verification.jsonl"]
         manifest = Manifest(
             description=conversion.description,
-            architecture=Architecture(
-                network.hidden_size, conversion.checkpoint.config.num_hidden_layers, len(network.embedding.word)
-            ),
+            architecture=Architecture(network.hidden_size, len(network.order), len(network.embedding.word)),
             input=conversion.input,
             files=Files(options.precision, {name: folder.sha256(place / name) for name in names}),
             accuracy=conversion.facts,

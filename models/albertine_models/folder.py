@@ -5,7 +5,7 @@ A reader never sees graphs whose hashes do not fit, and a command that fails lea
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,6 +43,11 @@ def replace_folder(complete: Path, output: Path):
         output.rename(old)
     complete.rename(output)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def layer_names(names: Iterable[str]) -> list[str]:
+    """The layers among a folder's files, in the order in which they are called."""
+    return sorted((name for name in names if name.startswith("layer")), key=lambda name: (len(name), name))
 
 
 def sha256(path: Path) -> str:

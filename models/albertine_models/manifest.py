@@ -1,10 +1,11 @@
-"""`model.toml`, which the program reads: format 2."""
+"""`model.toml`, which the program reads: format 3."""
 
 import json
 import tomllib
 from dataclasses import dataclass, field
 
 from albertine_models import FOLDER_FORMAT
+from albertine_models.folder import layer_names
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Files:
-    """The graphs of the folder: stepped where `layer.onnx` is among the hashes, else unrolled."""
+    """The graphs of the folder: unrolled where `model.onnx` is among the hashes, else stepped."""
 
     precision: str
     sha256: dict[str, str]
@@ -71,10 +72,10 @@ def table(name: str, values: dict) -> str:
 
 def graphs_table(files: Files) -> dict:
     """Which graphs there are."""
-    if "layer.onnx" in files.sha256:
-        parts = {name: f"{name}.onnx" for name in ("embed", "layer", "head")}
-        return {"kind": "stepped", **parts, "precision": files.precision}
-    return {"kind": "unrolled", "model": "model.onnx", "precision": files.precision}
+    if "model.onnx" in files.sha256:
+        return {"kind": "unrolled", "model": "model.onnx", "precision": files.precision}
+    parts = {"embed": "embed.onnx", "layers": layer_names(files.sha256), "head": "head.onnx"}
+    return {"kind": "stepped", **parts, "precision": files.precision}
 
 
 @dataclass(frozen=True)

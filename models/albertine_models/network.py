@@ -1,6 +1,6 @@
 """An ALBERT classifier as plain arrays: what the graph builder needs, and nothing of torch.
 
-Matrices are float32 [inputs, outputs], as ONNX multiplies them. `Network.order` names the layer of every step, so
+Matrices are float32 [inputs, outputs], as ONNX multiplies them. `Network.order` names the layer of every pass, so
 that one shared layer, hidden groups and inner groups are the same thing with more or fewer distinct layers.
 """
 
@@ -84,8 +84,9 @@ class Network:
 
     @property
     def splittable(self) -> bool:
-        """Whether every step is the same layer, so that one layer graph can be called again and again."""
-        return len(self.layers) == 1
+        """Whether the layers are called in turn, the first behind the last: then each is a graph of its own."""
+        turns, rest = divmod(len(self.order), len(self.layers))
+        return rest == 0 and self.order == tuple(range(len(self.layers))) * turns
 
 
 def linear(state: dict[str, ndarray], *names: str) -> Linear:
@@ -114,7 +115,7 @@ def layer_from(state: dict[str, ndarray], name: str) -> Layer:
 
 
 def layer_order(config) -> tuple[int, ...]:
-    """Distinct layer of every step, numbered group by group, as transformers' AlbertTransformer walks them."""
+    """Distinct layer of every pass, numbered group by group, as transformers' AlbertTransformer walks them."""
     order = []
     for step in range(config.num_hidden_layers):
         group = int(step / (config.num_hidden_layers / config.num_hidden_groups))

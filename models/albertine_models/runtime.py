@@ -4,12 +4,14 @@ Rows of equal length form a batch, so nothing is padded and every result is that
 follow the batch, a batch is one text.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy
 import onnxruntime
 import torch
 
+from albertine_models.folder import layer_names
 from albertine_models.rows import EncodedRow
 from albertine_models.terminal import Terminal
 
@@ -44,18 +46,17 @@ def session(graph: bytes) -> onnxruntime.InferenceSession:
 
 
 class Stepped:
-    """`embed` once, `layer` as often as there are steps, `head` once."""
+    """`embed` once, the layers in turn until all passes are done, `head` once."""
 
-    def __init__(self, graphs: dict[str, bytes], steps: int):
-        self.embed, self.layer, self.head = (
-            session(graphs[name]) for name in ("embed.onnx", "layer.onnx", "head.onnx")
-        )
-        self.steps = steps
+    def __init__(self, graphs: dict[str, bytes], passes: int):
+        self.embed, self.head = (session(graphs[name]) for name in ("embed.onnx", "head.onnx"))
+        self.layers = [session(graphs[name]) for name in layer_names(graphs)]
+        self.passes = passes
 
     def __call__(self, input_ids, token_type_ids, lengths):
         hidden = self.embed.run(None, {"input_ids": input_ids, "token_type_ids": token_type_ids})[0]
-        for _ in range(self.steps):
-            hidden = self.layer.run(None, {"hidden": hidden, "lengths": lengths})[0]
+        for layer in itertools.islice(itertools.cycle(self.layers), self.passes):
+            hidden = layer.run(None, {"hidden": hidden, "lengths": lengths})[0]
         return self.head.run(None, {"hidden": hidden})[0]
 
 
@@ -70,10 +71,10 @@ class Unrolled:
         return self.model.run(None, feeds)[0]
 
 
-def served(graphs: dict[str, bytes], steps: int) -> Logits:
+def served(graphs: dict[str, bytes], passes: int) -> Logits:
     """The graphs as the program serves them: stepped where they can be split."""
-    if "layer.onnx" in graphs:
-        return Stepped(graphs, steps)
+    if "model.onnx" not in graphs:
+        return Stepped(graphs, passes)
     return Unrolled(graphs["model.onnx"])
 
 

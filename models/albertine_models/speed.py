@@ -125,7 +125,7 @@ def random_ids(network: Network, batch: int, sequence: int) -> numpy.ndarray:
 
 
 def products(network: Network) -> Callable[[], None]:
-    """The integer products of every step, one after the other, on inputs that are 8 bits already."""
+    """The integer products of every pass, one after the other, on inputs that are 8 bits already."""
     generator = numpy.random.default_rng(2)
     inputs, nodes, outputs, constants, feeds = [], [], [], [], {}
     for site in SITES:

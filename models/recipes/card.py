@@ -57,7 +57,7 @@ def origin(report):
     """Where it comes from, and what was kept apart."""
     return (
         "## How it was made\n\n"
-        "`bge-small-en-v1.5` (MIT) was fine-tuned and distilled into the shared layer: hidden states and logits, every pass "
+        "`bge-small-en-v1.5` (MIT) was fine-tuned and distilled into four layers that are called in turn, twice: hidden states and logits, every pass "
         "trained with the same head. `models/recipes/README.md` has the commands, `EXPERIMENTS.md` beside it what else was "
         "tried. The weights are released under MIT like the teacher's; the data sets have terms of their own, some of them for "
         "research only: read them before retraining, or before relying on the weights commercially.\n\n"
@@ -96,7 +96,7 @@ def depth(facts):
         [facts.recipe.measured[name].title, *(f"{value:.4f}" for value in values)]
         for name, values in facts.depths.items()
     ]
-    return "## Accuracy after each pass\n\nfloat32, no early exit, at most 2,000 texts of each set.\n\n" + table(
+    return "## Accuracy after each pass\n\nfloat32, no early exit, at most 1,000 texts of each set.\n\n" + table(
         heads, rows
     )
 

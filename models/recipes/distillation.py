@@ -41,9 +41,13 @@ def teacher_loss(teacher, machine):
     return loss_of
 
 
-def teacher_depth(depth):
-    """The teacher's layer that a depth of the student follows; 0 is the embedding."""
-    return depth * networks.TEACHER_LAYERS // networks.PASSES
+def followed_states():
+    """(hidden state of the student, that of the teacher which it follows), where a depth of one is a depth of the other."""
+    return [
+        (depth, depth * networks.TEACHER_LAYERS // networks.PASSES)
+        for depth in range(networks.PASSES + 1)
+        if depth * networks.TEACHER_LAYERS % networks.PASSES == 0
+    ]
 
 
 def distance(state, wanted, real):
@@ -62,7 +66,9 @@ def divergence(logits, wanted):
 
 def student_loss(student, teacher, weights, machine):
     """Loss of the student on a batch: every depth counts, deeper ones more."""
-    depth_sum = sum(range(1, networks.PASSES + 1))
+    # The last pass counts most: what leaves early is sure already, and what is not sure goes all the way.
+    depth_weights = [depth**2 for depth in range(1, networks.PASSES + 1)]
+    pairs = followed_states()
 
     def loss_of(batch):
         input_ids, mask = batch.inputs(machine.device)
@@ -71,15 +77,18 @@ def student_loss(student, teacher, weights, machine):
             wanted = teacher(input_ids=input_ids, attention_mask=mask, output_hidden_states=True)
         with machine.precision():
             states, logits = student(input_ids, mask)
-        real = mask[:, :, None].float()
-        total = weights.hidden / networks.PASSES * distance(states[0], wanted.hidden_states[0], real)
-        for depth in range(1, networks.PASSES + 1):
-            hidden = distance(states[depth], wanted.hidden_states[teacher_depth(depth)], real)
-            own = logits[depth - 1]
+        # The first token is the head's: every depth has to say a label there, which the teacher's lower layers do not know.
+        real = mask[:, 1:, None].float()
+        total = (
+            weights.hidden
+            * sum(distance(states[own][:, 1:], wanted.hidden_states[followed][:, 1:], real) for own, followed in pairs)
+            / len(pairs)
+        )
+        for weight, own in zip(depth_weights, logits):
             distilled = (divergence(own, wanted.logits) * row_weights).mean()
             labelled = cross_entropy(own, labels, row_weights)
             of_logits = weights.labels * labelled + (1 - weights.labels) * distilled
-            total = total + weights.hidden / networks.PASSES * hidden + depth / depth_sum * of_logits
+            total = total + weight / sum(depth_weights) * of_logits
         return total
 
     return loss_of

@@ -10,6 +10,7 @@ import logging
 import subprocess
 from pathlib import Path
 
+import grid
 import numpy
 import torch
 import transformers
@@ -30,14 +31,11 @@ LOG = logging.getLogger("recipe")
 # Where the program's tests find golden logits.
 GOLDEN_FOLDER = Path(__file__).parent.parent.parent / "tests" / "fixtures"
 
-# Texts that fix the activations' scales.
-CALIBRATION_TEXTS = 2000
-
 # Rows of one set that int8 is judged on: each is computed by transformers and by both kinds of graphs.
 JUDGED_ROWS = 500
 
 # Rows of one set that a rule is fitted on: more take time and change nothing.
-TUNING_ROWS = 1500
+TUNING_ROWS = 1000
 
 # Of the classes' biases, in logits.
 BIAS_STEP = 0.1
@@ -115,8 +113,6 @@ def conversion_options(recipe, work, options, held_out):
         if name in held_out
         for example in data_sets.sample(held_out[name], JUDGED_ROWS)
     ]
-    training = recipe.texts.training_candidates(options.data)
-    some = training[:: max(1, len(training) // CALIBRATION_TEXTS)]
     return Options(
         checkpoint=str(work.hugging_face),
         output=options.output,
@@ -128,7 +124,7 @@ def conversion_options(recipe, work, options, held_out):
         description=recipe.description,
         max_length=recipe.max_length,
         window_overlap=recipe.window_overlap,
-        calibration=write_texts(work.folder / "calibration.jsonl", recipe, some),
+        ranges=grid.read_ranges(work.ranges),
         evaluation=[golden],
         private_evaluation=[write_texts(work.folder / "judged.jsonl", recipe, judged)],
         dynamic=options.dynamic,

@@ -23,10 +23,10 @@ from albertine_models.terminal import Terminal
 from albertine_models.texts import behaviour
 
 # Documents of a set: more would only narrow the interval, at hours a run.
-DOCUMENTS_MAX = 5000
+DOCUMENTS_MAX = 2000
 
 # Documents of a set whose accuracy is looked at after every pass.
-DEPTH_DOCUMENTS = 2000
+DEPTH_DOCUMENTS = 1000
 
 # Tokens of a batch of the reference.
 REFERENCE_TOKENS = 4096
@@ -107,6 +107,24 @@ class Reference:
         return self.model(input_ids=input_ids, attention_mask=mask).logits
 
 
+def logits_of_every_pass(model, input_ids, mask):
+    """Logits of padded rows after every pass, [rows, passes, labels], by transformers and with the one head."""
+    first_tokens = []
+
+    def keep(_layer, _inputs, output):
+        hidden = output if torch.is_tensor(output) else output[0]
+        first_tokens.append(hidden[:, 0])
+
+    layers = [layer for group in model.albert.encoder.albert_layer_groups for layer in group.albert_layers]
+    hooks = [layer.register_forward_hook(keep) for layer in layers]
+    try:
+        model(input_ids=input_ids, attention_mask=mask)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.stack([model.classifier(torch.tanh(model.albert.pooler(first))) for first in first_tokens], 1)
+
+
 def accuracy(probabilities, examples, classes):
     """Share of texts whose most probable class, among `classes`, is the true one."""
     best = numpy.array(classes)[probabilities[:, classes].argmax(1)]
@@ -173,16 +191,11 @@ def measure_set(recipe, name, examples, program, reference):
 
 def by_depth(recipe, reference, examples, classes):
     """Accuracy of the reference after every pass, on first windows, with the one head."""
-    encoder = reference.model.albert
-
-    def logits_of_all(input_ids, mask):
-        states = encoder(input_ids=input_ids, attention_mask=mask, output_hidden_states=True).hidden_states[1:]
-        pooled = [torch.tanh(encoder.pooler(state[:, 0])) for state in states]
-        return torch.stack([reference.model.classifier(own) for own in pooled], 1)
-
     ids = vocabulary.encode(reference.tokenizer, [example.text for example in examples], recipe.max_length - 2)
     rows = [reference.special.framed(row) for row in ids]
-    logits = encoded.predict(logits_of_all, rows, REFERENCE_TOKENS).numpy()
+    logits = encoded.predict(
+        lambda *batch: logits_of_every_pass(reference.model, *batch), rows, REFERENCE_TOKENS
+    ).numpy()
     return [accuracy(logits[:, depth], examples, classes) for depth in range(networks.PASSES)]
 
 

@@ -4,6 +4,8 @@ The student is written out rather than imported, so that every pass gives its hi
 computed the fast way of each device; `checkpoint_model` gives transformers' own.
 """
 
+import contextlib
+import functools
 import math
 from dataclasses import dataclass
 
@@ -17,19 +19,20 @@ from transformers import AlbertConfig, AlbertForSequenceClassification, BertConf
 
 HIDDEN_SIZE = 384
 HEADS = 12
-TEACHER_INTERMEDIATE_SIZE = 1536
+INTERMEDIATE_SIZE = 1536
 TEACHER_LAYERS = 12
-MAX_POSITIONS = 512
+TEACHER_FROZEN = 3
+TEACHER_POSITIONS = 512
 NORM_EPSILON = 1e-12
 
-# The student. In int8 the graphs take 12.0 MB: 5.0 the words, 0.9 positions and projection, 5.4 the layer, 0.6 the head.
-VOCABULARY_SIZE = 19400
+# The student. In int8 the graphs take XX MB: XX the words, XX positions and projection, XX the layers, XX the head.
+VOCABULARY_SIZE = 15500
 EMBEDDING_SIZE = 256
-PASSES = 4
+MAX_POSITIONS = 256
 
-# The feed-forward blocks of these layers of the teacher stand beside each other in the student's one layer.
-SOURCE_LAYERS = (2, 5, 8, 11)
-INTERMEDIATE_SIZE = len(SOURCE_LAYERS) * TEACHER_INTERMEDIATE_SIZE
+# Its layers start from these of the teacher. A pass goes through one of them, each in turn.
+SOURCE_LAYERS = (0, 1, 2, 3)
+PASSES = 8
 
 
 def teacher_network(labels, device="cpu"):
@@ -39,7 +42,8 @@ def teacher_network(labels, device="cpu"):
         hidden_size=HIDDEN_SIZE,
         num_hidden_layers=TEACHER_LAYERS,
         num_attention_heads=HEADS,
-        intermediate_size=TEACHER_INTERMEDIATE_SIZE,
+        intermediate_size=INTERMEDIATE_SIZE,
+        max_position_embeddings=TEACHER_POSITIONS,
         num_labels=labels,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
@@ -81,8 +85,10 @@ def teacher_of(weights, labels, device="cpu"):
         "bert." + name: torch.as_tensor(value).float() for name, value in weights.items() if "bert." + name in state
     }
     network.load_state_dict(state)
-    # Fine-tuning a few thousand frequent rows would shift them against all others, and costs a third of a step.
+    # Fine-tuning a few thousand frequent rows would shift them against all others, and costs a third of a step; what the
+    # lowest layers do, every task needs.
     network.bert.embeddings.requires_grad_(False)
+    network.bert.encoder.layer[:TEACHER_FROZEN].requires_grad_(False)
     return network
 
 
@@ -99,8 +105,39 @@ def attend(query, key, value, bias):
     return scores.softmax(-1).to(value.dtype) @ value
 
 
+def plain(_layer, _site, linear, values):
+    """A linear of a layer as it stands; `grid.on_grid` gives another way to compute it."""
+    return linear(values)
+
+
+class Layer(nn.Module):
+    """One layer of the student."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.Linear(HIDDEN_SIZE, 3 * HIDDEN_SIZE)
+        self.attention_output = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
+        self.attention_norm = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPSILON)
+        self.ffn = nn.Linear(HIDDEN_SIZE, INTERMEDIATE_SIZE)
+        self.ffn_output = nn.Linear(INTERMEDIATE_SIZE, HIDDEN_SIZE)
+        self.output_norm = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPSILON)
+
+    def forward(self, hidden, bias, product):
+        """`bias` is 0 for real tokens and very negative for padding, shape [batch, 1, 1, sequence].
+
+        `product(site, linear, values)` computes the linears; see `plain`.
+        """
+        batch, sequence, _ = hidden.shape
+        packed = product("attention", self.attention, hidden).view(batch, sequence, 3, HEADS, HIDDEN_SIZE // HEADS)
+        query, key, value = packed.permute(2, 0, 3, 1, 4)
+        context = attend(query, key, value, bias).transpose(1, 2).reshape(batch, sequence, HIDDEN_SIZE)
+        attended = self.attention_norm(hidden + product("attention_output", self.attention_output, context))
+        inner = functional.gelu(product("ffn", self.ffn, attended), approximate="tanh")
+        return self.output_norm(attended + product("ffn_output", self.ffn_output, inner))
+
+
 class Albert(nn.Module):
-    """ALBERT: a factorised embedding, one layer applied `PASSES` times, and a pooled classifier."""
+    """ALBERT: a factorised embedding, one group of layers that is applied again and again, and a pooled classifier."""
 
     def __init__(self, labels):
         super().__init__()
@@ -109,14 +146,19 @@ class Albert(nn.Module):
         self.token_type = nn.Embedding(2, EMBEDDING_SIZE)
         self.embedding_norm = nn.LayerNorm(EMBEDDING_SIZE, eps=NORM_EPSILON)
         self.projection = nn.Linear(EMBEDDING_SIZE, HIDDEN_SIZE)
-        self.attention = nn.Linear(HIDDEN_SIZE, 3 * HIDDEN_SIZE)
-        self.attention_output = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
-        self.attention_norm = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPSILON)
-        self.ffn = nn.Linear(HIDDEN_SIZE, INTERMEDIATE_SIZE)
-        self.ffn_output = nn.Linear(INTERMEDIATE_SIZE, HIDDEN_SIZE)
-        self.output_norm = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPSILON)
+        self.layers = nn.ModuleList(Layer() for _ in SOURCE_LAYERS)
         self.pooler = nn.Linear(HIDDEN_SIZE, HIDDEN_SIZE)
         self.classifier = nn.Linear(HIDDEN_SIZE, labels)
+        self.product = plain
+
+    @contextlib.contextmanager
+    def computing(self, product):
+        """For as long as the block lasts, the layers' linears are computed by `product(layer, site, linear, values)`."""
+        before, self.product = self.product, product
+        try:
+            yield
+        finally:
+            self.product = before
 
     def embed(self, input_ids, token_type_ids):
         """Hidden states before the first pass."""
@@ -124,59 +166,52 @@ class Albert(nn.Module):
         total = self.word(input_ids) + self.position(positions) + self.token_type(token_type_ids)
         return self.projection(self.embedding_norm(total))
 
-    def layer(self, hidden, bias):
-        """One pass; `bias` is 0 for real tokens and very negative for padding, shape [batch, 1, 1, sequence]."""
-        batch, sequence, _ = hidden.shape
-        packed = self.attention(hidden).view(batch, sequence, 3, HEADS, HIDDEN_SIZE // HEADS)
-        query, key, value = packed.permute(2, 0, 3, 1, 4)
-        context = attend(query, key, value, bias).transpose(1, 2).reshape(batch, sequence, HIDDEN_SIZE)
-        attended = self.attention_norm(hidden + self.attention_output(context))
-        inner = functional.gelu(self.ffn(attended), approximate="tanh")
-        return self.output_norm(attended + self.ffn_output(inner))
-
     def head(self, hidden):
         """Logits from the first token."""
         return self.classifier(torch.tanh(self.pooler(hidden[:, 0])))
 
     def forward(self, input_ids, attention_mask):
-        """Hidden states of the embedding and of every pass, and the logits after every pass."""
+        """Hidden states of the embedding and after every pass, and the logits after every pass."""
         bias = (1.0 - attention_mask[:, None, None, :].float()) * -10000.0
         states = [self.embed(input_ids, torch.zeros_like(input_ids))]
-        for _ in range(PASSES):
-            states.append(self.layer(states[-1], bias))
+        for number in range(PASSES):
+            index = number % len(self.layers)
+            states.append(self.layers[index](states[-1], bias, functools.partial(self.product, index)))
         return states, [self.head(state) for state in states[1:]]
+
+
+# What lies side by side in a layer's `attention`, and the teacher's names of a layer's other parts.
+PACKED = ("query", "key", "value")
+TEACHER_NAMES = {
+    "attention_output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "ffn": "intermediate.dense",
+    "ffn_output": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
 
 
 def albert_from_teacher(teacher, frequencies):
     """A student that starts from the teacher: principal components of its word table, by how often a word occurs
-    (`frequencies`), one layer's attention, and the feed-forward blocks of several layers beside each other.
+    (`frequencies`), and some of its layers.
     """
     student = Albert(teacher.config.num_labels)
     state = {name.removeprefix("bert."): value for name, value in teacher.state_dict().items()}
     embedding = Embedding.of(state, frequencies)
-    first = f"encoder.layer.{SOURCE_LAYERS[0]}"
-    blocks = [f"encoder.layer.{index}" for index in SOURCE_LAYERS]
     with torch.no_grad():
         student.word.weight.copy_(embedding.word)
-        student.position.weight.copy_(embedding.position)
+        student.position.weight.copy_(embedding.position[:MAX_POSITIONS])
         student.token_type.weight.zero_()
         student.projection.weight.copy_(embedding.projection.T)
         student.projection.bias.copy_(embedding.bias)
         for kind in ("weight", "bias"):
-            parts = [state[f"{first}.attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
-            getattr(student.attention, kind).copy_(torch.cat(parts))
-            getattr(student.attention_output, kind).copy_(state[f"{first}.attention.output.dense.{kind}"])
-            getattr(student.attention_norm, kind).copy_(state[f"{first}.attention.output.LayerNorm.{kind}"])
-            getattr(student.output_norm, kind).copy_(state[f"{first}.output.LayerNorm.{kind}"])
-            getattr(student.ffn, kind).copy_(
-                torch.cat([state[f"{block}.intermediate.dense.{kind}"] for block in blocks])
-            )
             getattr(student.pooler, kind).copy_(state[f"pooler.dense.{kind}"])
             getattr(student.classifier, kind).copy_(state[f"classifier.{kind}"])
-        # Each pass goes through all blocks, so each counts its share.
-        outputs = [state[f"{block}.output.dense.weight"] for block in blocks]
-        student.ffn_output.weight.copy_(torch.cat(outputs, 1) / len(blocks))
-        student.ffn_output.bias.copy_(sum(state[f"{block}.output.dense.bias"] for block in blocks) / len(blocks))
+            for index, layer in zip(SOURCE_LAYERS, student.layers):
+                for part, name in TEACHER_NAMES.items():
+                    getattr(getattr(layer, part), kind).copy_(state[f"encoder.layer.{index}.{name}.{kind}"])
+                packed = [state[f"encoder.layer.{index}.attention.self.{name}.{kind}"] for name in PACKED]
+                getattr(layer.attention, kind).copy_(torch.cat(packed))
     return student
 
 
@@ -233,7 +268,8 @@ def checkpoint_model(student, labels):
         vocab_size=VOCABULARY_SIZE,
         embedding_size=EMBEDDING_SIZE,
         hidden_size=HIDDEN_SIZE,
-        num_hidden_layers=PASSES,
+        num_hidden_layers=PASSES // len(SOURCE_LAYERS),
+        inner_group_num=len(SOURCE_LAYERS),
         num_attention_heads=HEADS,
         intermediate_size=INTERMEDIATE_SIZE,
         max_position_embeddings=MAX_POSITIONS,
@@ -243,26 +279,29 @@ def checkpoint_model(student, labels):
         label2id={label: index for index, label in enumerate(labels)},
     )
     model = AlbertForSequenceClassification(config)
-    layer = model.albert.encoder.albert_layer_groups[0].albert_layers[0]
-    parts = {
-        model.albert.embeddings.LayerNorm: student.embedding_norm,
-        model.albert.encoder.embedding_hidden_mapping_in: student.projection,
-        layer.attention.dense: student.attention_output,
-        layer.attention.LayerNorm: student.attention_norm,
-        layer.ffn: student.ffn,
-        layer.ffn_output: student.ffn_output,
-        layer.full_layer_layer_norm: student.output_norm,
-        model.albert.pooler: student.pooler,
-        model.classifier: student.classifier,
-    }
+    parts = [
+        (model.albert.embeddings.LayerNorm, student.embedding_norm),
+        (model.albert.encoder.embedding_hidden_mapping_in, student.projection),
+        (model.albert.pooler, student.pooler),
+        (model.classifier, student.classifier),
+    ]
+    layers = list(zip(model.albert.encoder.albert_layer_groups[0].albert_layers, student.layers))
+    for theirs, own in layers:
+        parts += [
+            (theirs.attention.dense, own.attention_output),
+            (theirs.attention.LayerNorm, own.attention_norm),
+            (theirs.ffn, own.ffn),
+            (theirs.ffn_output, own.ffn_output),
+            (theirs.full_layer_layer_norm, own.output_norm),
+        ]
     with torch.no_grad():
         model.albert.embeddings.word_embeddings.weight.copy_(student.word.weight)
         model.albert.embeddings.position_embeddings.weight.copy_(student.position.weight)
         model.albert.embeddings.token_type_embeddings.weight.copy_(student.token_type.weight)
         for kind in ("weight", "bias"):
-            packed = getattr(student.attention, kind).chunk(3)
-            for name, values in zip(("query", "key", "value"), packed):
-                getattr(getattr(layer.attention, name), kind).copy_(values)
-            for theirs, ours in parts.items():
-                getattr(theirs, kind).copy_(getattr(ours, kind))
+            for theirs, own in layers:
+                for name, values in zip(PACKED, getattr(own.attention, kind).chunk(len(PACKED))):
+                    getattr(getattr(theirs.attention, name), kind).copy_(values)
+            for theirs, own in parts:
+                getattr(theirs, kind).copy_(getattr(own, kind))
     return model.eval()

@@ -2,7 +2,7 @@
 
     texts     reads the data sets, keeps apart what is measured on, prunes the vocabulary, writes token ids
     teacher   fine-tunes bge-small-en-v1.5
-    student   distils it into an ALBERT with one shared layer: first on all texts, then on those with labels
+    student   distils it into an ALBERT with one group of layers: first on all texts, then on those with labels
     export    saves a Hugging Face checkpoint, converts it to a verified folder, and fits when a text may leave early
     measure   measures the folder through the program and through transformers, and writes its card
 
@@ -17,6 +17,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import grid
 import numpy
 import torch
 
@@ -46,19 +47,21 @@ STAGES = {
 
 
 TEACHER_RATE = 8e-5
-DISTIL_RATE = 6e-4
-FINISH_RATE = 2e-4
-BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+STUDENT_RATE = 2e-4
 
-# The hidden states carry most of what is learnt while distilling; on labels the logits decide.
-DISTIL_WEIGHTS = distillation.Weights(hidden=1.0, labels=0.1)
-FINISH_WEIGHTS = distillation.Weights(hidden=0.3, labels=0.3)
+# Tokens of a batch. On CPUs small ones are as fast, and give more steps.
+TEACHER_BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
+STUDENT_BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+
+# The student starts from layers of the teacher, so its hidden states only have to stay near; at the end the logits decide.
+DISTIL_WEIGHTS = distillation.Weights(hidden=0.3, labels=0.3)
+FINISH_WEIGHTS = distillation.Weights(hidden=0.1, labels=0.5)
 
 TEACHER_LONGEST = 128
-STUDENT_LONGEST = 192
+STUDENT_LONGEST = 128
 
 # Rows of each set that is looked at after a stage.
-VALIDATION_ROWS = 1500
+VALIDATION_ROWS = 500
 
 
 def all_held_out(data):
@@ -125,19 +128,15 @@ def frequencies_of(texts):
     return sum(numpy.bincount(part.ids, minlength=networks.VOCABULARY_SIZE) for part in texts)
 
 
-def mixture(work, kinds, shares, longest, options, machine):
-    """The batches of one stage."""
+def mixture(work, kinds, shares, longest, batch_tokens, options, machine):
+    """The batches of one stage; `batch_tokens` by device unless the options say otherwise."""
     special = encoded.Special.of(vocabulary.plain(str(work.tokenizer)))
     streams = [
         encoded.Stream(encoded.Texts.read(work.texts(kind)), special, longest, options.seed + place)
         for place, kind in enumerate(kinds)
     ]
-    return encoded.Mixture(streams, shares, batch_tokens(options) // machine.processes, options.seed)
-
-
-def batch_tokens(options):
-    """Tokens of a batch, by default as many as the device likes."""
-    return options.batch_tokens or BATCH_TOKENS[options.device]
+    tokens_of_batch = options.batch_tokens or batch_tokens[options.device]
+    return encoded.Mixture(streams, shares, tokens_of_batch // machine.processes, options.seed)
 
 
 def load_teacher(recipe, work, machine):
@@ -154,7 +153,7 @@ def train_teacher(machine, work, options):
     if training.is_complete(schedule):
         return
     teacher = load_teacher(recipe, work, machine)
-    batches = mixture(work, ["labelled"], [1], TEACHER_LONGEST, options, machine)
+    batches = mixture(work, ["labelled"], [1], TEACHER_LONGEST, TEACHER_BATCH_TOKENS, options, machine)
     training.train(teacher, batches, schedule, machine, distillation.teacher_loss(teacher, machine))
     if machine.rank == 0:
         validate(recipe, work, machine, lambda ids, mask: teacher(input_ids=ids, attention_mask=mask).logits[:, None])
@@ -170,20 +169,38 @@ def train_student(machine, work, options):
     student = networks.albert_from_teacher(teacher.cpu(), frequencies).to(machine.device)
     teacher.to(machine.device)
     runs = [
-        ("distil", recipe.distil_tokens, DISTIL_RATE, DISTIL_WEIGHTS, [1, recipe.unlabelled_share]),
-        ("finish", recipe.finish_tokens, FINISH_RATE, FINISH_WEIGHTS, [1, 0]),
+        ("distil", recipe.distil_tokens, True, DISTIL_WEIGHTS, [1, recipe.unlabelled_share]),
+        ("finish", recipe.finish_tokens, False, FINISH_WEIGHTS, [1, 0]),
     ]
-    for name, length, rate, weights, shares in runs:
+    for name, length, is_first, weights, shares in runs:
         checkpoint = work.checkpoint(name)
-        schedule = training.Schedule(tokens(length, options), rate, checkpoint)
+        schedule = training.Schedule(
+            tokens(length, options), STUDENT_RATE, checkpoint, rises=is_first, falls=not is_first
+        )
         if training.is_complete(schedule):
             student.load_state_dict(torch.load(checkpoint, weights_only=True)["network"])
             continue
-        batches = mixture(work, kinds, shares, STUDENT_LONGEST, options, machine)
+        if is_first:
+            # They come from what was before this run was made longer.
+            work.checkpoint("finish").unlink(missing_ok=True)
+            work.ranges.unlink(missing_ok=True)
+        batches = mixture(work, kinds, shares, STUDENT_LONGEST, STUDENT_BATCH_TOKENS, options, machine)
         loss = distillation.student_loss(student, teacher, weights, machine)
-        training.train(student, batches, schedule, machine, loss)
+        product = networks.plain if is_first else grid.on_grid(ranges(student, batches, work, machine))
+        with student.computing(product):
+            training.train(student, batches, schedule, machine, loss)
         if machine.rank == 0:
             validate(recipe, work, machine, lambda ids, mask: torch.stack(student(ids, mask)[1], 1))
+
+
+def ranges(student, batches, work, machine):
+    """The ranges of the student's activations as it stands before it goes on the grid."""
+    if not work.ranges.exists():
+        found = grid.ranges_of(student, batches.batches(0), machine.device)
+        if machine.rank == 0:
+            grid.write_ranges(work.ranges, found)
+        return found
+    return grid.read_ranges(work.ranges)
 
 
 def tokens(wanted, options):

@@ -28,8 +28,8 @@ SECONDS_BETWEEN_CHECKPOINTS = 120
 # Steps between two lines of the log.
 STEPS_BETWEEN_LINES = 50
 
-# Share of a run in which the learning rate rises; after it, it falls to a fiftieth.
-RISE = 0.06
+# Tokens over which the learning rate rises where it does, and its lowest share where it falls.
+RISE_TOKENS = 150_000
 LOWEST = 0.02
 
 # Processes that draw rows while a GPU computes, a chunk each; one of them would be slower than the GPU.
@@ -53,16 +53,23 @@ class Machine:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, how fast, and where a stopped run goes on."""
+    """How long, how fast, and where a stopped run goes on.
+
+    A run that rises and does not fall can be made longer at any time; one that falls brings in what it has learnt. After Hu et
+    al. 2024, "MiniCPM" (warm up, stay, decay).
+    """
 
     tokens: int
     rate: float
     checkpoint: Path
+    rises: bool = True
+    falls: bool = True
 
-
-def rate_at(share):
-    """Share of the full learning rate when `share` of the run is done: a short rise, then a straight fall."""
-    return min(1.0, (share + 1e-3) / RISE) * max(LOWEST, 1.0 - share)
+    def rate_at(self, tokens):
+        """The learning rate when so many tokens are seen."""
+        rise = min(1.0, (tokens + 1000) / RISE_TOKENS) if self.rises else 1.0
+        fall = max(LOWEST, 1.0 - tokens / self.tokens) if self.falls else 1.0
+        return self.rate * rise * fall
 
 
 def chunks(mixture, first, processes):
@@ -105,7 +112,7 @@ def train(network, mixture, schedule, machine, loss_of):
     skipped = position["batch"]
     for chunk, batches in chunks(mixture, position["chunk"], DRAWING_PROCESSES if machine.device == "cuda" else 0):
         for first in range(skipped, len(batches) - machine.processes + 1, machine.processes):
-            rate = schedule.rate * rate_at(position["tokens"] / schedule.tokens)
+            rate = schedule.rate_at(position["tokens"])
             for group in optimiser.param_groups:
                 group["lr"] = rate
             loss = loss_of(batches[first + machine.rank])

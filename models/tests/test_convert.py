@@ -73,7 +73,7 @@ def test_a_trained_checkpoint_becomes_an_int8_folder_with_its_corpus(trained, tm
     source = trained
     convert(Options(str(source), tmp_path / "model", task="kind", languages=["en"]), terminal)
     manifest = read_manifest(tmp_path / "model")
-    assert manifest["format"] == 2 and manifest["labels"] == ["review", "ticket", "news", "question"]
+    assert manifest["format"] == 3 and manifest["labels"] == ["review", "ticket", "news", "question"]
     assert manifest["graphs"]["kind"] == "stepped" and manifest["graphs"]["precision"] == "int8"
     assert manifest["input"] == {"pair": False, "max_length": 64, "window_overlap": 16}
     assert manifest["verification"]["unrolled"] == "unrolled.onnx"
@@ -107,9 +107,18 @@ def test_the_shape_of_albert_base(checkpoint, tmp_path, terminal, monkeypatch):
     assert (tmp_path / "int8" / "layer.onnx").stat().st_size < 7_300_000
 
 
-@pytest.mark.parametrize("shape", [{"num_hidden_groups": 2, "num_hidden_layers": 5}, {"inner_group_num": 2}])
-def test_groups_become_one_unrolled_graph(checkpoint, tmp_path, terminal, shape):
+@pytest.mark.parametrize("shape", [{"inner_group_num": 3}, {"num_hidden_groups": 3}])
+def test_layers_that_are_called_in_turn_are_stepped(checkpoint, tmp_path, terminal, shape):
     source = checkpoint(**shape)
+    convert(Options(str(source), tmp_path / "model", precision="float32"), terminal)
+    manifest = read_manifest(tmp_path / "model")
+    assert manifest["graphs"]["layers"] == ["layer1.onnx", "layer2.onnx", "layer3.onnx"]
+    assert manifest["architecture"]["passes"] == 3 * shape.get("inner_group_num", 1)
+    check_equal(source, tmp_path / "model")
+
+
+def test_other_groups_become_one_unrolled_graph(checkpoint, tmp_path, terminal):
+    source = checkpoint(num_hidden_groups=2, num_hidden_layers=5)
     convert(Options(str(source), tmp_path / "model", precision="float32"), terminal)
     manifest = read_manifest(tmp_path / "model")
     assert manifest["graphs"] == {"kind": "unrolled", "model": "model.onnx", "precision": "float32"}

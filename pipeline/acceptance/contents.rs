@@ -43,8 +43,9 @@ pub struct PartGraph {
 /// is only compared with.
 fn parts(manifest: &Manifest) -> Vec<(Part, &str)> {
     let mut parts: Vec<(Part, &str)> = match &manifest.graphs {
-        Graphs::Stepped { embed, layer, head, .. } => {
-            vec![(Part::Embed, embed), (Part::Layer, layer), (Part::Head, head)]
+        Graphs::Stepped { embed, layers, head, .. } => {
+            let layers = layers.iter().map(|layer| (Part::Layer, layer.as_str()));
+            [(Part::Embed, embed.as_str())].into_iter().chain(layers).chain([(Part::Head, head.as_str())]).collect()
         }
         Graphs::Unrolled { model, .. } => vec![(Part::Unrolled, model)],
     };

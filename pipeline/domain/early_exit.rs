@@ -1,4 +1,4 @@
-//! When a text leaves a network of one shared layer before the last pass.
+//! When a text leaves a network before the last pass.
 //!
 //! The head is asked after every pass, and a rule decides from its answers so far. Rules compared on real models in the
 //! literature: confidence (Teerapittayanon et al. 2016, "`BranchyNet`"), patience (Zhou et al. 2020, "BERT Loses Patience"),

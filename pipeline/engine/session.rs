@@ -50,8 +50,18 @@ pub struct PartTimes {
 
 /// The sessions of a network's graphs.
 enum Network {
-    Stepped { embed: Session, layer: Session, head: Session },
+    Stepped { embed: Session, layers: Vec<Session>, head: Session },
     Unrolled(Session),
+}
+
+impl Network {
+    /// Distinct layers, which are called in turn.
+    fn layers(&self) -> usize {
+        match self {
+            Self::Stepped { layers, .. } => layers.len(),
+            Self::Unrolled(_) => 1,
+        }
+    }
 }
 
 /// What has tokens to compute.
@@ -121,6 +131,11 @@ impl<T> Batch<T> {
         self.rows.iter().map(|row| row.length).sum()
     }
 
+    /// Which of so many layers is called next: of all rows the same one, since none joins in between.
+    fn turn(&self, layers: usize) -> usize {
+        self.rows.first().map_or(0, |row| row.depth % layers)
+    }
+
     /// Everything that is in it, given up.
     pub fn into_tasks(self) -> Vec<T> {
         self.rows.into_iter().map(|row| row.task).collect()
@@ -151,9 +166,12 @@ impl ModelSession {
             open_graph(runtime, model, graph, bytes, (inputs, output))
         };
         let network = match graphs {
-            GraphBytes::Stepped { embed, layer, head } => Network::Stepped {
+            GraphBytes::Stepped { embed, layers, head } => Network::Stepped {
                 embed: open("embed", embed, &[("input_ids", Int64), ("token_type_ids", Int64)], "hidden")?,
-                layer: open("layer", layer, &[("hidden", Float32), ("lengths", Int32)], "hidden_out")?,
+                layers: layers
+                    .iter()
+                    .map(|layer| open("layer", layer, &[("hidden", Float32), ("lengths", Int32)], "hidden_out"))
+                    .collect::<Result<_, _>>()?,
                 head: open("head", head, &[("hidden", Float32)], "logits")?,
             },
             GraphBytes::Unrolled { model: bytes } => {
@@ -185,9 +203,14 @@ impl ModelSession {
         Ok(())
     }
 
-    /// How many layers the network applies.
+    /// How often the network applies a layer.
     pub fn passes(&self) -> usize {
         self.passes
+    }
+
+    /// Whether windows may join: where layers are called in turn, only before the first of them.
+    pub fn is_open<T>(&self, batch: &Batch<T>) -> bool {
+        batch.turn(self.network.layers()) == 0
     }
 
     /// The logits of each window after the last pass, in order. Windows are padded at the right to the longest of the
@@ -227,7 +250,7 @@ impl ModelSession {
         Ok(logits)
     }
 
-    /// Windows join a batch before their first pass. Where this fails, they are given back and the batch is as it was.
+    /// Windows join a batch before their first pass, where it [`Self::is_open`]. Where this fails, they are given back and the batch is as it was.
     ///
     /// # Errors
     /// As for [`Self::infer`].
@@ -238,6 +261,9 @@ impl ModelSession {
             let lengths: Vec<usize> = batch.rows.iter().map(|row| row.length).chain(tasks.iter().map(length)).collect();
             match &batch.state {
                 State::Empty => Ok(entering),
+                State::Hidden { .. } if !session.is_open(batch) => {
+                    Err(ort::Error::new("windows join only before the first layer"))
+                }
                 State::Hidden { hidden, .. } => State::joined(hidden, &entering, &lengths),
                 State::Inputs(_) => Err(ort::Error::new("nothing can join a network that is one graph")),
             }
@@ -298,12 +324,15 @@ impl ModelSession {
         Ok(State::Hidden { hidden, lengths })
     }
 
-    /// One pass of the shared layer; of a network that is one graph, everything but what [`Self::heads`] takes out.
+    /// One pass, through the layer whose turn it is; of a network that is one graph, everything but what [`Self::heads`]
+    /// takes out.
     fn pass<T>(&mut self, batch: &mut Batch<T>) -> Result<(), ort::Error> {
         let started = Instant::now();
+        let turn = batch.turn(self.network.layers());
         let passed = match (&mut self.network, &mut batch.state) {
-            (Network::Stepped { layer, .. }, State::Hidden { hidden, lengths }) => {
-                *hidden = take(layer.run(ort::inputs!["hidden" => &*hidden, "lengths" => &*lengths])?, "hidden_out")?;
+            (Network::Stepped { layers, .. }, State::Hidden { hidden, lengths }) => {
+                let run = layers[turn].run(ort::inputs!["hidden" => &*hidden, "lengths" => &*lengths])?;
+                *hidden = take(run, "hidden_out")?;
                 1
             }
             _ => self.passes,

@@ -239,6 +239,10 @@ impl Worker {
                     self.compute(live);
                 }
             }
+            if !self.sessions[model].is_open(&batch) {
+                entering = Vec::new();
+                continue;
+            }
             let (windows, longest, passes) = (batch.len(), batch.longest(), self.sessions[model].passes());
             let running = Running { priority, model, windows, longest, steps, passes };
             entering = self.wanted(model, self.shared.companions(&running));

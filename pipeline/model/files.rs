@@ -198,6 +198,13 @@ fn validate(manifest: &Manifest) -> Result<(), ModelProblem> {
     if passes > PASSES_MAX {
         return field("architecture.passes", format!("must be at most {PASSES_MAX}, not `{passes}`"));
     }
+    if let Graphs::Stepped { layers, .. } = &manifest.graphs
+        && (layers.is_empty() || !passes.is_multiple_of(layers.len()))
+    {
+        let problem =
+            format!("must be called in turn, each equally often: {passes} passes are no multiple of {}", layers.len());
+        return field("graphs.layers", problem);
+    }
     let temperature = manifest.calibration.temperature;
     if !(temperature.is_finite() && temperature > 0.0) {
         return field("calibration.temperature", format!("must be above zero, not `{temperature}`"));

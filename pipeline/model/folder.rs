@@ -31,7 +31,7 @@ pub struct Model {
     pub languages: Vec<String>,
     pub tokenizer: TextTokenizer,
     pub graphs: GraphBytes,
-    /// How many layers the network applies.
+    /// How often the network applies a layer.
     pub passes: usize,
     /// When a text leaves before the last pass; `None` where every text goes all the way.
     pub early_exit: Option<Arc<EarlyExit>>,
@@ -51,10 +51,10 @@ pub struct WindowLogits {
 /// The ONNX graphs, as hashed.
 #[derive(Clone)]
 pub enum GraphBytes {
-    /// The shared layer is called once a pass.
+    /// A layer is called once a pass, each in turn.
     Stepped {
         embed: Bytes,
-        layer: Bytes,
+        layers: Vec<Bytes>,
         head: Bytes,
     },
     Unrolled {
@@ -69,9 +69,11 @@ impl GraphBytes {
     /// The first one of `load`.
     pub fn of<E>(graphs: &Graphs, mut load: impl FnMut(&str) -> Result<Bytes, E>) -> Result<Self, E> {
         Ok(match graphs {
-            Graphs::Stepped { embed, layer, head, .. } => {
-                Self::Stepped { embed: load(embed)?, layer: load(layer)?, head: load(head)? }
-            }
+            Graphs::Stepped { embed, layers, head, .. } => Self::Stepped {
+                embed: load(embed)?,
+                layers: layers.iter().map(|layer| load(layer)).collect::<Result<_, _>>()?,
+                head: load(head)?,
+            },
             Graphs::Unrolled { model, .. } => Self::Unrolled { model: load(model)? },
         })
     }
@@ -79,7 +81,7 @@ impl GraphBytes {
     /// Every graph, in the order in which they run.
     pub fn all(&self) -> Vec<&Bytes> {
         match self {
-            Self::Stepped { embed, layer, head } => vec![embed, layer, head],
+            Self::Stepped { embed, layers, head } => [embed].into_iter().chain(layers).chain([head]).collect(),
             Self::Unrolled { model } => vec![model],
         }
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::{domain::early_exit::EarlyExit, text::tokenize::Windowed};
 
 /// The manifest format this program reads.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// The architecture this program runs.
 pub const ARCHITECTURE: &str = "albert";
@@ -47,7 +47,7 @@ pub struct Manifest {
 pub struct Architecture {
     pub kind: String,
     pub hidden_size: NonZeroUsize,
-    /// How many layers the network applies; where it is stepped, how often the shared one.
+    /// How often the network applies a layer; where it is stepped, so many times as many as it has layers.
     pub passes: NonZeroUsize,
     pub vocabulary_size: NonZeroUsize,
 }
@@ -76,9 +76,9 @@ impl Input {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Graphs {
-    /// In three parts, so that the one shared layer can be called once a pass.
-    Stepped { embed: String, layer: String, head: String, precision: Precision },
-    /// As a whole: networks with several groups of layers.
+    /// In parts. A pass is a call of one layer: of the one that all share, or of each in turn, the first behind the last.
+    Stepped { embed: String, layers: Vec<String>, head: String, precision: Precision },
+    /// As a whole: networks that apply their layers in another order.
     Unrolled { model: String, precision: Precision },
 }
 

@@ -10,8 +10,16 @@ use crate::support::{
     repository,
 };
 
-const SMALL: [&str; 6] =
-    ["stepped-float32", "stepped-int8", "two-groups-float32", "two-groups-int8", "pair-float32", "pair-int8"];
+const SMALL: [&str; 8] = [
+    "stepped-float32",
+    "stepped-int8",
+    "in-turn-float32",
+    "in-turn-int8",
+    "two-groups-float32",
+    "two-groups-int8",
+    "pair-float32",
+    "pair-int8",
+];
 
 fn verify(folder: &str) -> Answer {
     Setup::new().run(["model", "verify", "--json", folder], "")
@@ -148,7 +156,7 @@ fn twelve_kinds_of_broken_folders_are_told_apart() {
         "manifest",
         "is `bert`, and this program runs `albert` only",
     );
-    refused(float32().set("", "format", 3), "manifest", "convert the model again");
+    refused(float32().set("", "format", 4), "manifest", "convert the model again");
 }
 
 #[test]

@@ -86,12 +86,12 @@ fn a_file_without_a_hash_is_not_loaded() {
 fn another_format_is_told_apart_also_where_it_has_keys_unknown_here() {
     let cases = [
         (
-            1,
-            "`model.toml` has format `1`, older than the `2` that this program reads: convert the model again with `albertine-models convert`",
+            2,
+            "`model.toml` has format `2`, older than the `3` that this program reads: convert the model again with `albertine-models convert`",
         ),
         (
-            3,
-            "`model.toml` has format `3`, newer than the `2` that this program reads: upgrade albertine, or convert the model again with the `albertine-models` of this version",
+            4,
+            "`model.toml` has format `4`, newer than the `3` that this program reads: upgrade albertine, or convert the model again with the `albertine-models` of this version",
         ),
     ];
     for (format, expected) in cases {
@@ -164,7 +164,7 @@ fn only_a_pair_has_a_text_to_choose() {
 #[test]
 fn a_manifest_is_told_which_key_is_wrong() {
     let labels = |labels: &[&str]| toml::Value::from(labels.to_vec());
-    let cases: [(&str, &str, toml::Value, &str); 9] = [
+    let cases: [(&str, &str, toml::Value, &str); 11] = [
         (
             "calibration",
             "temperature",
@@ -203,6 +203,18 @@ fn a_manifest_is_told_which_key_is_wrong() {
             "`version` in `model.toml` must not be empty, and must not hold a slash or a zero byte",
         ),
         ("", "task", "".into(), "`task` in `model.toml` must not be empty, and must not hold a slash or a zero byte"),
+        (
+            "graphs",
+            "layers",
+            toml::Value::Array(Vec::new()),
+            "`graphs.layers` in `model.toml` must be called in turn, each equally often: 6 passes are no multiple of 0",
+        ),
+        (
+            "graphs",
+            "layers",
+            vec!["layer.onnx"; 4].into(),
+            "`graphs.layers` in `model.toml` must be called in turn, each equally often: 6 passes are no multiple of 4",
+        ),
         (
             "input",
             "window_overlap",
@@ -248,7 +260,7 @@ fn a_manifest_asks_for_nothing_that_cannot_be_stored_or_computed() {
 #[test]
 fn what_is_no_manifest_is_told_where() {
     let cases = [
-        ("format = 2", "missing field `name`"),
+        ("format = 3", "missing field `name`"),
         ("format = ", "TOML parse error at line 1"),
         ("\u{0}", "TOML parse error at line 1"),
     ];

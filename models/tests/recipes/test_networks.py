@@ -1,8 +1,17 @@
 """The student is ALBERT as transformers has it, and begins as a summary of the teacher."""
 
+import grid
+import numpy
+import pytest
 import torch
 
 import networks
+from albertine_models import runtime
+from albertine_models.graphs import folder_graphs
+from albertine_models.network import SITES, network_from
+from albertine_models.quantisation import Plan
+from encoded import Batch
+from measure import logits_of_every_pass
 from networks import Albert, albert_from_teacher, checkpoint_model, teacher_network
 
 LABELS = ["a", "b", "c"]
@@ -20,19 +29,53 @@ def test_transformers_computes_the_same_logits():
     mask = torch.ones_like(input_ids)
     mask[1, 7:] = 0
     with torch.inference_mode():
-        own = student(input_ids, mask)[1][-1]
-        theirs = checkpoint_model(student, LABELS)(input_ids=input_ids, attention_mask=mask).logits
+        own = torch.stack(student(input_ids, mask)[1], 1)
+        theirs = logits_of_every_pass(checkpoint_model(student, LABELS), input_ids, mask)
+    assert theirs.shape == (3, networks.PASSES, len(LABELS))
     torch.testing.assert_close(own, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_the_student_starts_from_blocks_of_the_teacher():
+def test_the_student_starts_from_layers_of_the_teacher():
     source = teacher()
     student = albert_from_teacher(source, torch.arange(networks.VOCABULARY_SIZE))
-    block = source.bert.encoder.layer[networks.SOURCE_LAYERS[1]]
-    size = networks.TEACHER_INTERMEDIATE_SIZE
-    torch.testing.assert_close(student.ffn.weight[size : 2 * size], block.intermediate.dense.weight)
-    shares = student.ffn_output.weight[:, size : 2 * size] * len(networks.SOURCE_LAYERS)
-    torch.testing.assert_close(shares, block.output.dense.weight)
+    for index, layer in zip(networks.SOURCE_LAYERS, student.layers):
+        block = source.bert.encoder.layer[index]
+        torch.testing.assert_close(layer.ffn.weight, block.intermediate.dense.weight)
+        packed = layer.attention.weight[networks.HIDDEN_SIZE : 2 * networks.HIDDEN_SIZE]
+        torch.testing.assert_close(packed, block.attention.self.key.weight)
+
+
+@pytest.mark.parametrize("site", SITES)
+def test_on_the_grid_a_student_computes_what_its_int8_graphs_compute(tmp_path, site):
+    torch.manual_seed(3)
+    student = Albert(len(LABELS)).eval()
+    texts = [[2, *range(10 + place, 20 + 2 * place), 3] for place in range(8)]
+    batches = [Batch.of([(ids, 0, 1.0)]) for ids in texts]
+    grid.write_ranges(tmp_path / "ranges.json", grid.ranges_of(student, batches, "cpu"))
+    ranges = grid.read_ranges(tmp_path / "ranges.json")
+    assert len(ranges) == len(SITES) * len(networks.SOURCE_LAYERS)
+    # One site and one pass: after more of them most values fall on either side of a step.
+    others = frozenset(SITES) - {site}
+    model = checkpoint_model(student, LABELS)
+    state = {name: values.numpy() for name, values in model.state_dict().items()}
+    network = network_from(state, model.config, "gelu_tanh")
+    served = runtime.served(folder_graphs(network, Plan(ranges, others | {"word_table"}), with_unrolled=False), 1)
+    rounding = grid.on_grid(ranges)
+
+    def product(layer, own, *inputs):
+        return (rounding if own == site else networks.plain)(layer, own, *inputs)
+
+    from_float, from_graphs = [], []
+    for ids, batch in zip(texts, batches):
+        input_ids = numpy.array([ids])
+        graphs = served(input_ids, numpy.zeros_like(input_ids), numpy.array([len(ids)], numpy.int32))
+        with torch.inference_mode():
+            exact = student(*batch.inputs("cpu"))[1][0].numpy()
+            with student.computing(product):
+                rounded = student(*batch.inputs("cpu"))[1][0].numpy()
+        from_float.append(numpy.abs(rounded - exact).mean())
+        from_graphs.append(numpy.abs(rounded - graphs).mean())
+    assert numpy.mean(from_graphs) < 0.5 * numpy.mean(from_float)
 
 
 def test_frequent_words_are_kept_best():

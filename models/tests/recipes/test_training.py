@@ -6,7 +6,7 @@ from torch import nn
 
 import training
 from encoded import Mixture, Special, Stream, Texts
-from training import Machine, Schedule, is_complete, rate_at, train
+from training import RISE_TOKENS, Machine, Schedule, is_complete, train
 
 
 class Killed(Exception):
@@ -47,10 +47,15 @@ def test_a_killed_run_goes_on_where_its_checkpoint_stood(tmp_path, monkeypatch):
     assert more < steps
 
 
-def test_the_rate_rises_shortly_and_falls_to_a_fiftieth():
-    rates = [rate_at(share / 1000) for share in range(1001)]
-    top = rates.index(max(rates))
-    assert 0 < rates[0] < rates[10] < rates[top]
-    assert 50 <= top <= 70
-    assert rates[top:] == sorted(rates[top:], reverse=True)
-    assert rates[-1] == pytest.approx(0.02)
+def test_the_rate_rises_stays_and_falls():
+    def rates(**shape):
+        schedule = Schedule(10 * RISE_TOKENS, 2.0, None, **shape)
+        return [schedule.rate_at(share * schedule.tokens / 1000) for share in range(1001)]
+
+    both = rates()
+    top = both.index(max(both))
+    assert 0 < both[0] < both[10] < both[top] and 95 <= top <= 105
+    assert both[top:] == sorted(both[top:], reverse=True)
+    assert both[-1] == pytest.approx(0.04)
+    assert set(rates(falls=False)[100:]) == {2.0}
+    assert rates(rises=False)[0] == 2.0

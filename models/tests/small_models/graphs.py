@@ -135,16 +135,19 @@ def static_scales(seen, shrink=1.0):
 
 
 def stepped(network, scales):
-    """The three graphs by name."""
+    """The graphs by name: one for each distinct layer."""
     labels = network.weights["classifier"].shape[1]
     hidden, output = ("hidden", TensorProto.FLOAT, HIDDEN), ("hidden_out", TensorProto.FLOAT, HIDDEN)
-    parts = {name: Builder() for name in ("embed", "layer", "head")}
+    names = ["layer"] if len(network.groups) == 1 else [f"layer{index + 1}" for index in range(len(network.groups))]
+    parts = {name: Builder() for name in ("embed", *names, "head")}
     embed(parts["embed"], network, "hidden")
-    layer(parts["layer"], network.groups[0], ("hidden", "hidden_out", "", ""), scales)
+    for name, group in zip(names, network.groups):
+        layer(parts[name], group, ("hidden", "hidden_out", "", ""), scales)
     head(parts["head"], network, "hidden")
+    layers = {name: parts[name].model(name, [hidden, LENGTHS], output) for name in names}
     return {
         "embed": parts["embed"].model("embed", IDS, hidden),
-        "layer": parts["layer"].model("layer", [hidden, LENGTHS], output),
+        **layers,
         "head": parts["head"].model("head", [hidden], ("logits", TensorProto.FLOAT, ["batch", labels])),
     }
 

@@ -141,7 +141,7 @@ def manifest(name, network, files, graph_lines, pair):
     hashes = "\n".join(f'"{file}" = "{hashlib.sha256(content).hexdigest()}"' for file, content in files.items())
     unrolled = 'unrolled = "unrolled.onnx"\n' if "unrolled.onnx" in files else ""
     return f"""# Written by `models/tests/small_models/make.py`.
-format = 2
+format = 3
 name = "{name}"
 version = "1"
 task = "{"entailment" if pair else "sentiment"}"
@@ -190,7 +190,11 @@ def write_folder(name, network, models, texts, pair):
     files["verification.jsonl"] = "".join(json.dumps(row) + "\n" for row in texts).encode()
     parts = [part for part in models if part != "unrolled"]
     kind = "unrolled" if "model" in models else "stepped"
-    lines = [f'kind = "{kind}"', *(f'{part} = "{part}.onnx"' for part in parts)]
+    layers = [part for part in parts if part.startswith("layer")]
+    others = [f'{part} = "{part}.onnx"' for part in parts if part not in layers]
+    lines = [f'kind = "{kind}"', *others]
+    if layers:
+        lines.append(f"layers = {json.dumps([f'{part}.onnx' for part in layers])}")
     lines.append(f'precision = "{name.rsplit("-", 1)[1]}"')
     text = manifest(name, network, files, "\n".join(lines), pair)
     (FOLDER / name).mkdir(parents=True)
@@ -198,10 +202,10 @@ def write_folder(name, network, models, texts, pair):
         (FOLDER / name / file).write_bytes(content)
 
 
-def write_good(name, seed, groups, passes, pair):
+def write_good(name, seed, groups, passes, pair=False, in_turn=False):
     """A float32 and an int8 folder of one network."""
     generator = np.random.default_rng(seed)
-    network = Network.random(generator, len(TOKENS), 3, groups, passes)
+    network = Network.random(generator, len(TOKENS), 3, groups, passes, in_turn)
     length = 12 if pair else 24
     samples = [[sentence(generator, length) for _ in range(2 if pair else 1)] for _ in range(300)]
     balanced(network, samples)
@@ -211,7 +215,7 @@ def write_good(name, seed, groups, passes, pair):
         network.logits(*encode(*texts))
     scales = graphs.static_scales(network.seen)
     for precision, used in (("float32", None), ("int8", scales)):
-        if groups > 1:
+        if groups > 1 and not in_turn:
             models = {"model": graphs.unrolled(network, used)}
         else:
             models = graphs.stepped(network, used) | {"unrolled": graphs.unrolled(network, used)}
@@ -287,7 +291,8 @@ def with_domain(model, operator, domain):
 
 if __name__ == "__main__":
     shutil.rmtree(FOLDER, ignore_errors=True)
-    single = write_good("stepped", seed=3, groups=1, passes=2, pair=False)
-    write_good("two-groups", seed=3, groups=2, passes=2, pair=False)
+    single = write_good("stepped", seed=3, groups=1, passes=2)
+    write_good("in-turn", seed=3, groups=2, passes=4, in_turn=True)
+    write_good("two-groups", seed=3, groups=2, passes=2)
     write_good("pair", seed=4, groups=1, passes=2, pair=True)
     write_variants(single)

@@ -23,11 +23,13 @@ class Network:
     weights: dict
     groups: list
     passes: int
+    # Whether the groups take turns, pass by pass.
+    in_turn: bool = False
     # What each product of a layer was given, over all texts so far: for static activation scales.
     seen: list = field(default_factory=list)
 
     @staticmethod
-    def random(generator, vocabulary_size, labels, groups, passes):
+    def random(generator, vocabulary_size, labels, groups, passes, in_turn):
         """Weights large enough that a text's label depends on its words."""
 
         def normal(*shape, scale=1.0):
@@ -58,10 +60,12 @@ class Network:
             "classifier": normal(HIDDEN_SIZE, labels, scale=2.0),
             "classifier_bias": np.zeros(labels, np.float32),
         }
-        return Network(weights, [layer() for _ in range(groups)], passes)
+        return Network(weights, [layer() for _ in range(groups)], passes, in_turn)
 
     def group_of(self, index):
-        """The group of the layer at this depth: groups follow each other, each for its part of the depth."""
+        """The group of the layer at this depth: in turn, or each for its part of the depth."""
+        if self.in_turn:
+            return index % len(self.groups)
         return index * len(self.groups) // self.passes
 
     def logits(self, ids, token_types):

@@ -128,7 +128,7 @@ pub struct MeasuredModel {
     pub version: Arc<str>,
     pub task: Arc<str>,
     pub evaluation: Evaluation,
-    /// How many times the shared layer was applied, on average.
+    /// Passes through a layer, on average.
     pub mean_depth: f64,
     /// By the field that was asked for.
     pub groups: Vec<Group>,

@@ -44,11 +44,7 @@ fn model_text(measured: &Measured, model: &MeasuredModel) -> String {
             estimate("macro-F1", &evaluation.macro_f1),
             plain("expected calibration error", evaluation.calibration.expected_error),
             plain("log loss", evaluation.calibration.log_loss),
-            vec![
-                "passes of the shared layer, mean".into(),
-                Shown::Number(format!("{:.2}", model.mean_depth)),
-                "".into(),
-            ],
+            vec!["passes, mean".into(), Shown::Number(format!("{:.2}", model.mean_depth)), "".into()],
         ],
     );
     let groups = match &model.groups[..] {

@@ -68,7 +68,7 @@ fn section(measured: &Measured, model: &MeasuredModel) -> anyhow::Result<Markup>
             (figure("macro-F1", &evaluation.macro_f1))
             tr { td { "expected calibration error" } (share(evaluation.calibration.expected_error)) td {} }
             tr { td { "log loss" } (share(evaluation.calibration.log_loss)) td {} }
-            tr { td { "passes of the shared layer, mean" } td.number { (format!("{:.2}", model.mean_depth)) } td {} }
+            tr { td { "passes, mean" } td.number { (format!("{:.2}", model.mean_depth)) } td {} }
         }
         (groups(&model.groups))
         h3 { "Classes" }
