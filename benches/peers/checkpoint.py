@@ -65,7 +65,10 @@ class Graph:
 
     def dense(self, name: str) -> tuple[numpy.ndarray, numpy.ndarray]:
         """Weight and bias of a linear step of the layers; a checkpoint holds the weight transposed."""
-        return self.weight(f"{name}_weight").T, self.weight(f"{name}_bias")
+        weight = self.weight(f"{name}_weight")
+        # What the weights took up from the channels that were evened out.
+        factors = self.weights.get(f"{name}_channel_factors")
+        return (weight if factors is None else weight * factors[:, None]).T, self.weight(f"{name}_bias")
 
     def head(self, name: str) -> tuple[numpy.ndarray, numpy.ndarray]:
         """The same of the head, whose nodes may hold the weight either way."""

@@ -1,12 +1,17 @@
 """Constant scales of activations: what the products' inputs look like on calibration texts, over all passes.
 
-Each distinct layer has a range for each of its four sites, shared by all passes that use the layer.
+Each distinct layer has a range for each of its four sites, shared by all passes that use the layer. In the feed-forward part a
+few channels reach many times as far as the others; these are brought nearer to each other before they are rounded, after Xiao et
+al. 2023, "SmoothQuant: Accurate and Efficient Post-Training Quantization for Large Language Models".
 """
+
+from collections.abc import Callable
 
 import numpy
 import torch
 
 from albertine_models.checkpoint import Checkpoint
+from albertine_models.quantisation import SCALE_FLOOR, Rounding, Roundings
 from albertine_models.rows import EncodedRow
 from albertine_models.runtime import Measurement
 
@@ -18,11 +23,15 @@ VALUES_MAX = 2_000_000
 PERCENTILE_SHARE = 1e-4
 CLIPPED_SHARES = (0.0, 1e-7, 1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 
-Ranges = dict[tuple[int, str], tuple[float, int]]
+# Sites whose channels are evened out, how much of what a channel reaches is taken from it (the rest stays, so that the weights do
+# not become what the activations were), and the least share of the largest channel that a channel is taken to reach.
+EVENED_SITES = ("ffn", "ffn_output")
+EVENING = 0.7
+REACH_FLOOR = 1e-3
 
 
 class Observations:
-    """A sample of the values seen at each (layer, site); the extremes of every call are always in it."""
+    """A sample of the rows seen at each (layer, site); the extremes of every channel and call are always in it."""
 
     def __init__(self, values_of_call: int):
         self.values_of_call = values_of_call
@@ -31,14 +40,31 @@ class Observations:
 
     def add(self, layer: int, site: str, values: torch.Tensor):
         """Called with the input of every product."""
-        flat = values.reshape(-1)
-        picked = torch.randint(len(flat), (min(self.values_of_call, len(flat)),), generator=self.generator)
-        sample = torch.cat([flat[picked], flat.min()[None], flat.max()[None]])
+        rows = values.reshape(-1, values.shape[-1])
+        count = min(max(1, self.values_of_call // rows.shape[1]), len(rows))
+        picked = torch.randint(len(rows), (count,), generator=self.generator)
+        sample = torch.cat([rows[picked], rows.amin(0)[None], rows.amax(0)[None]])
         self.seen.setdefault((layer, site), []).append(sample)
 
-    def ranges(self, method: str) -> Ranges:
-        """Scale and zero point of every site."""
-        return {key: chosen_range(torch.cat(values).numpy(), method) for key, values in self.seen.items()}
+    def roundings(self, method: str, weight_of: Callable[[int, str], numpy.ndarray]) -> Roundings:
+        """How the input of every site is rounded; `weight_of(layer, site)` is its product's weight, [inputs, outputs]."""
+        found = {}
+        for (layer, site), samples in self.seen.items():
+            rows, channels = torch.cat(samples).numpy(), None
+            if site in EVENED_SITES:
+                channels = evening_channels(rows, weight_of(layer, site))
+                rows = rows / channels
+            found[layer, site] = Rounding(*chosen_range(rows.ravel(), method), channels)
+        return found
+
+
+def evening_channels(rows: numpy.ndarray, weight: numpy.ndarray) -> numpy.ndarray:
+    """What divides each channel of a site's input, with mean one: what it reaches, against what its weights reach."""
+    reach = numpy.abs(rows).max(0)
+    reach = numpy.maximum(reach, max(reach.max() * REACH_FLOOR, SCALE_FLOOR))
+    weight_reach = numpy.maximum(numpy.abs(weight).max(1), SCALE_FLOOR)
+    channels = reach**EVENING / weight_reach ** (1 - EVENING)
+    return (channels / channels.mean()).astype(numpy.float32)
 
 
 def observe(checkpoint: Checkpoint, rows: list[EncodedRow], measurement: Measurement) -> Observations:

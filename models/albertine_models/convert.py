@@ -38,7 +38,7 @@ class Conversion:
     reference: numpy.ndarray
     # Measured on the way, for the manifest and the card.
     facts: dict[str, float] = field(default_factory=dict)
-    # What calibration saw; None where ranges were given.
+    # What calibration saw; None where roundings were given.
     observations: Observations | None = None
 
     def measure(self, parts: dict[str, bytes], plan: Plan, title: str) -> numpy.ndarray:
@@ -136,12 +136,13 @@ def verify_unrolled(conversion: Conversion, parts: dict[str, bytes], plan: Plan,
 def quantisation_plan(conversion: Conversion) -> Plan:
     """Activation ranges and the sites that differ, as the options want them."""
     options = conversion.options
-    if options.ranges is not None:
-        ranges = options.ranges
+    if options.roundings is not None:
+        roundings = options.roundings
     else:
         conversion.observations = observations_of(conversion)
-        ranges = conversion.observations.ranges(options.activation_range)
-    return Plan(ranges, frozenset(options.keep_float), frozenset(options.dynamic))
+        network = conversion.checkpoint.network
+        roundings = conversion.observations.roundings(options.activation_range, network.weight_of)
+    return Plan(roundings, frozenset(options.keep_float), frozenset(options.dynamic))
 
 
 def observations_of(conversion: Conversion) -> Observations:

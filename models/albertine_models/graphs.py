@@ -143,17 +143,22 @@ class LayerStep:
     def quantised_input(self, site: str, values: str) -> list[str]:
         """The unsigned 8-bit form of a site's input, with its scale and zero point."""
         outputs = [self.value(f"{site}_{part}") for part in ("steps", "scale", "zero")]
-        found = self.builder.plan.static_range(self.index, site)
-        if found is None:
+        rounding = self.builder.plan.roundings[self.index, site]
+        if rounding.channels is not None:
+            factors = self.constant(f"{site}_channel_factors", (1 / rounding.channels).astype(numpy.float32))
+            values = self.builder.node("Mul", [values, factors], self.value(f"{site}_evened"))
+        if site in self.builder.plan.dynamic:
             return self.builder.node("DynamicQuantizeLinear", [values], outputs)
-        scale = self.constant(f"{site}_scale", numpy.float32(found[0]))
-        zero = self.constant(f"{site}_zero", numpy.uint8(found[1]))
+        scale = self.constant(f"{site}_scale", numpy.float32(rounding.scale))
+        zero = self.constant(f"{site}_zero", numpy.uint8(rounding.zero))
         self.builder.node("QuantizeLinear", [values, scale, zero], outputs[0])
         return [outputs[0], scale, zero]
 
     def quantised_weight(self, site: str) -> list[str]:
         """The 7-bit weight of a site, its scales and its zero points."""
-        weight, scales = quantised_columns(getattr(self.layer, site).weight)
+        weight = getattr(self.layer, site).weight
+        channels = self.builder.plan.roundings[self.index, site].channels
+        weight, scales = quantised_columns(weight if channels is None else weight * channels[:, None])
         return [
             self.constant(f"{site}_weight", weight),
             self.constant(f"{site}_weight_scales", scales),

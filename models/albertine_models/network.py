@@ -77,6 +77,10 @@ class Network:
         """Width of the hidden states."""
         return self.embedding.projection.weight.shape[1]
 
+    def weight_of(self, layer: int, site: str) -> ndarray:
+        """The weight of one product."""
+        return getattr(self.layers[layer], site).weight
+
     @property
     def labels(self) -> int:
         """Number of logits."""

@@ -27,20 +27,30 @@ RANGE_METHODS = ("mse", "minmax", "percentile")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is quantised, and how: (layer, site) -> (scale, zero point), and the sites that differ."""
+class Rounding:
+    """How the input of a product becomes unsigned 8 bits: constant scale and zero point."""
 
-    ranges: dict[tuple[int, str], tuple[float, int]]
+    scale: float
+    zero: int
+    # Shape [inputs]: each channel is divided by its own before it is rounded, and the weight's row multiplied.
+    channels: ndarray | None = None
+
+
+# (layer, site) -> how its input is rounded.
+Roundings = dict[tuple[int, str], Rounding]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is quantised, and how; and the sites that differ."""
+
+    roundings: Roundings
     keep_float: frozenset[str] = field(default_factory=frozenset)
     dynamic: frozenset[str] = field(default_factory=frozenset)
 
     def is_float(self, site: str) -> bool:
         """Whether a site, or the word table, stays in float32."""
         return site in self.keep_float
-
-    def static_range(self, layer: int, site: str) -> tuple[float, int] | None:
-        """The constant scale and zero point of a site, or None where they follow the batch."""
-        return None if site in self.dynamic else self.ranges[layer, site]
 
     @property
     def quantises_layer(self) -> bool:

@@ -29,8 +29,8 @@ def candidates(conversion: "Conversion", plan: Plan) -> Iterator[tuple[str, Plan
     if conversion.observations is not None:
         for method in RANGE_METHODS:
             if method != conversion.options.activation_range:
-                ranges = conversion.observations.ranges(method)
-                yield f"--activation-range {method}", dataclasses.replace(plan, ranges=ranges)
+                roundings = conversion.observations.roundings(method, conversion.checkpoint.network.weight_of)
+                yield f"--activation-range {method}", dataclasses.replace(plan, roundings=roundings)
 
 
 def print_table(conversion: "Conversion", plan: Plan):

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from albertine_models.calibration import Ranges
 from albertine_models.checkpoint import Checkpoint
 from albertine_models.errors import ConversionError
 from albertine_models.manifest import Description, Input
+from albertine_models.quantisation import Roundings
 
 # A window beyond this costs more attention than it gains; checkpoints have 512 positions anyway.
 MAX_LENGTH_DEFAULT = 512
@@ -54,8 +54,8 @@ class Options:
     unrolled: bool = True
     force: bool = False
     threads: int = 1
-    # For recipes, not on the command line: ranges a model was trained with, and where it came from.
-    ranges: Ranges | None = None
+    # For recipes, not on the command line: how a model was trained to be rounded, and where it came from.
+    roundings: Roundings | None = None
     recipe: str = "albertine-models convert"
     source: str | None = None
     teacher: str = ""

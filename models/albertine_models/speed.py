@@ -112,7 +112,7 @@ def our_runs(checkpoint: Checkpoint) -> dict[str, runtime.Logits]:
     checkpoint.logits(ids, numpy.zeros_like(ids))
     for hook in hooks:
         hook.remove()
-    plans = {OURS_FLOAT: float_plan(), OURS_INT8: Plan(observations.ranges("minmax"))}
+    plans = {OURS_FLOAT: float_plan(), OURS_INT8: Plan(observations.roundings("minmax", network.weight_of))}
     return {
         name: runtime.served(graphs.folder_graphs(network, plan, with_unrolled=False), len(network.order))
         for name, plan in plans.items()

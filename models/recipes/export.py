@@ -124,7 +124,7 @@ def conversion_options(recipe, work, options, held_out):
         description=recipe.description,
         max_length=recipe.max_length,
         window_overlap=recipe.window_overlap,
-        ranges=grid.read_ranges(work.ranges),
+        roundings=grid.read(work.roundings),
         evaluation=[golden],
         private_evaluation=[write_texts(work.folder / "judged.jsonl", recipe, judged)],
         dynamic=options.dynamic,
@@ -169,6 +169,7 @@ def write_folder(recipe, work, options):
     torch.set_num_threads(1)
     held_out = recipe.texts.held_out_sets(options.data)
     student = networks.frozen(networks.Albert(len(recipe.texts.LABELS)), work.checkpoint("finish"))
+    grid.keep_rounded(student, grid.read(work.roundings))
     bias = tuned_bias(recipe, work, student, held_out)
     LOG.info("bias %s", [round(value, 1) for value in bias.tolist()])
     student.classifier.bias += bias

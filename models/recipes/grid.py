@@ -1,17 +1,20 @@
 """Training on the grid of int8: the student's linears compute what the int8 graphs will compute.
 
-Weights are rounded to 7 bits by output channel and activations to 8 bits with a constant range by layer and site, as
-`albertine_models.quantisation` has it; gradients pass the rounding unchanged (Jacob et al. 2018, "Quantization and Training of
-Neural Networks for Efficient Integer-Arithmetic-Only Inference"). So nothing is left to be lost when the model is converted.
+Weights are rounded to 7 bits by output channel and activations to 8 bits as `albertine_models.calibration` chose it for each
+layer and site; gradients pass the rounding unchanged (Jacob et al. 2018, "Quantization and Training of
+Neural Networks for Efficient Integer-Arithmetic-Only Inference"). The weights that are kept at the end are the rounded ones, which
+are those that were trained.
 """
 
 import json
 
+import numpy
 import torch
 from torch.nn import functional
 
 from albertine_models.calibration import Observations
-from albertine_models.quantisation import SCALE_FLOOR, WEIGHT_LIMIT
+from albertine_models.network import SITES
+from albertine_models.quantisation import SCALE_FLOOR, WEIGHT_LIMIT, Rounding
 
 # Batches whose activations are looked at, and values kept of each call.
 BATCHES = 24
@@ -28,19 +31,36 @@ def rounded_weight(weight):
     return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -WEIGHT_LIMIT, WEIGHT_LIMIT)
 
 
-def on_grid(ranges):
-    """Computes linears on the grid of these ranges: (layer, site) -> (scale, zero point)."""
+def on_grid(roundings, device="cpu"):
+    """Computes linears as these roundings say: (layer, site) -> `Rounding`."""
+    factors = {key: channels_of(rounding, device) for key, rounding in roundings.items()}
 
     def product(layer, site, linear, values):
-        scale, zero = ranges[layer, site]
-        rounded = torch.fake_quantize_per_tensor_affine(values.float(), scale, zero, 0, 255)
-        return functional.linear(rounded, rounded_weight(linear.weight), linear.bias)
+        rounding, channels = roundings[layer, site], factors[layer, site]
+        evened = (values / channels).float()
+        rounded = torch.fake_quantize_per_tensor_affine(evened, rounding.scale, rounding.zero, 0, 255)
+        return functional.linear(rounded, rounded_weight(linear.weight * channels), linear.bias)
 
     return product
 
 
-def ranges_of(student, batches, device):
-    """The ranges of a student's activations on the first of these batches."""
+def channels_of(rounding, device="cpu"):
+    """What divides the channels; one where they stay as they are."""
+    return (
+        torch.ones((), device=device) if rounding.channels is None else torch.from_numpy(rounding.channels).to(device)
+    )
+
+
+def keep_rounded(student, roundings):
+    """Puts the rounded weights in the place of those that they were rounded from."""
+    with torch.no_grad():
+        for (layer, site), rounding in roundings.items():
+            weight, channels = getattr(student.layers[layer], site).weight, channels_of(rounding)
+            weight.copy_(rounded_weight(weight * channels) / channels)
+
+
+def roundings_of(student, batches, device):
+    """How a student's activations are to be rounded, by the first of these batches."""
     observations = Observations(VALUES_OF_CALL)
 
     def product(layer, site, linear, values):
@@ -50,15 +70,27 @@ def ranges_of(student, batches, device):
     with torch.inference_mode(), student.computing(product):
         for batch in batches[:BATCHES]:
             student(*batch.inputs(device))
-    return observations.ranges(METHOD)
+    weights = {
+        (index, site): getattr(layer, site).weight.detach().T.cpu().numpy()
+        for index, layer in enumerate(student.layers)
+        for site in SITES
+    }
+    return observations.roundings(METHOD, lambda layer, site: weights[layer, site])
 
 
-def write_ranges(path, ranges):
-    """Ranges as JSON: rows of layer, site, scale and zero point."""
-    rows = [[layer, site, scale, zero] for (layer, site), (scale, zero) in ranges.items()]
+def write(path, roundings):
+    """Roundings as JSON: rows of layer, site, scale, zero point, and what divides the channels."""
+    rows = [
+        [*key, rounding.scale, rounding.zero, None if rounding.channels is None else rounding.channels.tolist()]
+        for key, rounding in roundings.items()
+    ]
     path.write_text(json.dumps(rows) + "\n", encoding="utf-8")
 
 
-def read_ranges(path):
-    """What `write_ranges` wrote."""
-    return {(layer, site): (scale, zero) for layer, site, scale, zero in json.loads(path.read_text(encoding="utf-8"))}
+def read(path):
+    """What `write` wrote."""
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return {
+        (layer, site): Rounding(scale, zero, None if channels is None else numpy.array(channels, numpy.float32))
+        for layer, site, scale, zero, channels in rows
+    }

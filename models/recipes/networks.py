@@ -25,7 +25,7 @@ TEACHER_FROZEN = 3
 TEACHER_POSITIONS = 512
 NORM_EPSILON = 1e-12
 
-# The student. In int8 the graphs take XX MB: XX the words, XX positions and projection, XX the layers, XX the head.
+# The student. In int8 the graphs take 11.8 MB: 4.0 the words, 0.3 positions and projection, 7.1 the layers, 0.3 the head.
 VOCABULARY_SIZE = 15500
 EMBEDDING_SIZE = 256
 MAX_POSITIONS = 256

@@ -183,24 +183,26 @@ def train_student(machine, work, options):
         if is_first:
             # They come from what was before this run was made longer.
             work.checkpoint("finish").unlink(missing_ok=True)
-            work.ranges.unlink(missing_ok=True)
+            work.roundings.unlink(missing_ok=True)
         batches = mixture(work, kinds, shares, STUDENT_LONGEST, STUDENT_BATCH_TOKENS, options, machine)
         loss = distillation.student_loss(student, teacher, weights, machine)
-        product = networks.plain if is_first else grid.on_grid(ranges(student, batches, work, machine))
+        product = (
+            networks.plain if is_first else grid.on_grid(roundings(student, batches, work, machine), machine.device)
+        )
         with student.computing(product):
             training.train(student, batches, schedule, machine, loss)
         if machine.rank == 0:
             validate(recipe, work, machine, lambda ids, mask: torch.stack(student(ids, mask)[1], 1))
 
 
-def ranges(student, batches, work, machine):
-    """The ranges of the student's activations as it stands before it goes on the grid."""
-    if not work.ranges.exists():
-        found = grid.ranges_of(student, batches.batches(0), machine.device)
+def roundings(student, batches, work, machine):
+    """How the student's activations are rounded, by what they are before it goes on the grid."""
+    if not work.roundings.exists():
+        found = grid.roundings_of(student, batches.batches(0), machine.device)
         if machine.rank == 0:
-            grid.write_ranges(work.ranges, found)
+            grid.write(work.roundings, found)
         return found
-    return grid.read_ranges(work.ranges)
+    return grid.read(work.roundings)
 
 
 def tokens(wanted, options):

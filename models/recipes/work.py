@@ -13,7 +13,7 @@ class Work:
         self.bge = self.folder / "bge.npz"
         self.frequencies = self.folder.parent / "frequencies.npy"
         self.hugging_face = self.folder / "checkpoint"
-        self.ranges = self.folder / "ranges.json"
+        self.roundings = self.folder / "roundings.json"
         self.exit_rules = self.folder / "exit-rules.txt"
         self.report = self.folder / "overlap.json"
 

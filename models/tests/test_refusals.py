@@ -145,10 +145,10 @@ def test_files_of_texts_are_read_with_line_numbers(checkpoint, tmp_path, capsys)
 
 
 def widen_one_input(weights):
-    """One inner value far beyond the others, which the output ignores: it takes the whole range of its site."""
+    """One value of attention far beyond the others, which the output ignores: it takes the whole range of its site."""
     layer = "albert.encoder.albert_layer_groups.0.albert_layers.0"
-    weights[f"{layer}.ffn.bias"][0] = 3000.0
-    weights[f"{layer}.ffn_output.weight"][:, 0] = 0.0
+    weights[f"{layer}.attention.value.bias"][0] = 3000.0
+    weights[f"{layer}.attention.dense.weight"][:, 0] = 0.0
 
 
 def test_int8_that_loses_labels_is_refused_with_what_each_remedy_gives(trained, tmp_path, capsys):
@@ -158,12 +158,12 @@ def test_int8_that_loses_labels_is_refused_with_what_each_remedy_gives(trained, 
     lines = capsys.readouterr().err.splitlines()
     assert "int8 is refused" in lines[-1] and "`--precision float32`" in lines[-1]
     accepted = [line for line in lines if line.startswith("ok    --")]
-    assert any("--keep-float ffn_output" in line for line in accepted)
+    assert any("--keep-float attention_output" in line for line in accepted)
     assert not any("--keep-float attention " in line for line in accepted)
     assert any("--dynamic attention" in line for line in lines)
     assert any("--activation-range percentile" in line for line in lines)
     assert not (tmp_path / "model").exists()
-    assert main([*arguments, "--keep-float", "ffn_output"]) == 0
+    assert main([*arguments, "--keep-float", "attention_output"]) == 0
     assert main([*arguments, "--precision", "float32", "--force"]) == 0
 
 

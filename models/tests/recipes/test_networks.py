@@ -51,16 +51,16 @@ def test_on_the_grid_a_student_computes_what_its_int8_graphs_compute(tmp_path, s
     student = Albert(len(LABELS)).eval()
     texts = [[2, *range(10 + place, 20 + 2 * place), 3] for place in range(8)]
     batches = [Batch.of([(ids, 0, 1.0)]) for ids in texts]
-    grid.write_ranges(tmp_path / "ranges.json", grid.ranges_of(student, batches, "cpu"))
-    ranges = grid.read_ranges(tmp_path / "ranges.json")
-    assert len(ranges) == len(SITES) * len(networks.SOURCE_LAYERS)
+    grid.write(tmp_path / "roundings.json", grid.roundings_of(student, batches, "cpu"))
+    roundings = grid.read(tmp_path / "roundings.json")
+    assert len(roundings) == len(SITES) * len(networks.SOURCE_LAYERS)
     # One site and one pass: after more of them most values fall on either side of a step.
     others = frozenset(SITES) - {site}
     model = checkpoint_model(student, LABELS)
     state = {name: values.numpy() for name, values in model.state_dict().items()}
     network = network_from(state, model.config, "gelu_tanh")
-    served = runtime.served(folder_graphs(network, Plan(ranges, others | {"word_table"}), with_unrolled=False), 1)
-    rounding = grid.on_grid(ranges)
+    served = runtime.served(folder_graphs(network, Plan(roundings, others | {"word_table"}), with_unrolled=False), 1)
+    rounding = grid.on_grid(roundings)
 
     def product(layer, own, *inputs):
         return (rounding if own == site else networks.plain)(layer, own, *inputs)
