@@ -102,8 +102,8 @@ def summary(checkpoint: Checkpoint) -> str:
     network = checkpoint.network
     kind = "stepped" if network.splittable else "unrolled"
     return (
-        f"{len(network.order)} passes, {len(network.layers)} distinct layers of hidden size {network.hidden_size}, vocabulary {len(network.embedding.word):,}, "
-        f"{network.labels} labels; {kind}"
+        f"{len(network.order)} passes, {len(network.layers)} distinct layers of hidden size {network.hidden_size}, "
+        f"vocabulary {len(network.embedding.word):,}, {network.labels} labels; {kind}"
     )
 
 

@@ -57,8 +57,8 @@ def origin(report):
     """Where it comes from, and what was kept apart."""
     return (
         "## How it was made\n\n"
-        "`bge-small-en-v1.5` (MIT) was fine-tuned and distilled into four layers that are called in turn, twice: hidden states and logits, every pass "
-        "trained with the same head. `models/recipes/README.md` has the commands, `EXPERIMENTS.md` beside it what else was "
+        "`bge-small-en-v1.5` (MIT) was fine-tuned and distilled into four layers that are called in turn, twice: hidden states "
+        "and logits, every pass trained with the same head. `models/recipes/README.md` has the commands, `EXPERIMENTS.md` beside it what else was "
         "tried. The weights are released under MIT like the teacher's; the data sets have terms of their own, some of them for "
         "research only: read them before retraining, or before relying on the weights commercially.\n\n"
         "No text of a measured set was trained on, however it is spelt (letters and digits compared, lower-cased):\n\n"

@@ -80,11 +80,14 @@ def roundings_of(student, batches, device):
 
 def write(path, roundings):
     """Roundings as JSON: rows of layer, site, scale, zero point, and what divides the channels."""
+    # Under another name first: another process of the run may look for it.
+    partial = path.with_suffix(".partial")
     rows = [
         [*key, rounding.scale, rounding.zero, None if rounding.channels is None else rounding.channels.tolist()]
         for key, rounding in roundings.items()
     ]
-    path.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+    partial.write_text(json.dumps(rows) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def read(path):

@@ -250,7 +250,8 @@ impl ModelSession {
         Ok(logits)
     }
 
-    /// Windows join a batch before their first pass, where it [`Self::is_open`]. Where this fails, they are given back and the batch is as it was.
+    /// Windows join a batch before their first pass, where it [`Self::is_open`]. Where this fails, they are given back and the
+    /// batch is as it was.
     ///
     /// # Errors
     /// As for [`Self::infer`].

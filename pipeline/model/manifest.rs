@@ -47,7 +47,7 @@ pub struct Manifest {
 pub struct Architecture {
     pub kind: String,
     pub hidden_size: NonZeroUsize,
-    /// How often the network applies a layer; where it is stepped, so many times as many as it has layers.
+    /// How often the network applies a layer: where it is stepped, each of its layers equally often.
     pub passes: NonZeroUsize,
     pub vocabulary_size: NonZeroUsize,
 }
