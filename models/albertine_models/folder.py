@@ -45,9 +45,14 @@ def replace_folder(complete: Path, output: Path):
     shutil.rmtree(old, ignore_errors=True)
 
 
-def layer_names(names: Iterable[str]) -> list[str]:
+def layer_names(count: int) -> list[str]:
+    """File names of so many distinct layers, in the order in which they are called."""
+    return ["layer.onnx"] if count == 1 else [f"layer{place}.onnx" for place in range(1, count + 1)]
+
+
+def layers_among(names: Iterable[str]) -> list[str]:
     """The layers among a folder's files, in the order in which they are called."""
-    return sorted((name for name in names if name.startswith("layer")), key=lambda name: (len(name), name))
+    return layer_names(sum(name.startswith("layer") for name in names))
 
 
 def sha256(path: Path) -> str:

@@ -8,6 +8,7 @@ that follows the batch: `quantisation.Plan` says which. No graph depends on file
 import numpy
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from albertine_models.folder import layer_names
 from albertine_models.network import Layer, Linear, Network, Norm
 from albertine_models.quantisation import WORD_TABLE, Plan, quantised_columns, quantised_table
 
@@ -297,18 +298,13 @@ def whole_graph(network: Network, plan: Plan) -> ModelProto:
     return builder.model("model", [*IDS, LENGTHS], [builder.logits_value()])
 
 
-def layer_files(network: Network) -> list[str]:
-    """File names of the distinct layers, in the order in which they are called."""
-    count = len(network.layers)
-    return ["layer.onnx"] if count == 1 else [f"layer{place}.onnx" for place in range(1, count + 1)]
-
-
 def folder_graphs(network: Network, plan: Plan, with_unrolled: bool) -> dict[str, bytes]:
     """File name -> serialised graph of a model folder."""
     if not network.splittable:
         models = {"model.onnx": whole_graph(network, plan)}
     else:
-        layers = {name: layer_graph(network, plan, index) for index, name in enumerate(layer_files(network))}
+        names = layer_names(len(network.layers))
+        layers = {name: layer_graph(network, plan, index) for index, name in enumerate(names)}
         models = {"embed.onnx": embed_graph(network, plan), **layers, "head.onnx": head_graph(network, plan)}
         if with_unrolled:
             models["unrolled.onnx"] = whole_graph(network, plan)

@@ -5,7 +5,7 @@ import tomllib
 from dataclasses import dataclass, field
 
 from albertine_models import FOLDER_FORMAT
-from albertine_models.folder import layer_names
+from albertine_models.folder import layers_among
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def graphs_table(files: Files) -> dict:
     """Which graphs there are."""
     if "model.onnx" in files.sha256:
         return {"kind": "unrolled", "model": "model.onnx", "precision": files.precision}
-    parts = {"embed": "embed.onnx", "layers": layer_names(files.sha256), "head": "head.onnx"}
+    parts = {"embed": "embed.onnx", "layers": layers_among(files.sha256), "head": "head.onnx"}
     return {"kind": "stepped", **parts, "precision": files.precision}
 
 

@@ -11,7 +11,7 @@ import numpy
 import onnxruntime
 import torch
 
-from albertine_models.folder import layer_names
+from albertine_models.folder import layers_among
 from albertine_models.rows import EncodedRow
 from albertine_models.terminal import Terminal
 
@@ -50,7 +50,7 @@ class Stepped:
 
     def __init__(self, graphs: dict[str, bytes], passes: int):
         self.embed, self.head = (session(graphs[name]) for name in ("embed.onnx", "head.onnx"))
-        self.layers = [session(graphs[name]) for name in layer_names(graphs)]
+        self.layers = [session(graphs[name]) for name in layers_among(graphs)]
         self.passes = passes
 
     def __call__(self, input_ids, token_type_ids, lengths):

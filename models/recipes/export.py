@@ -10,7 +10,6 @@ import logging
 import subprocess
 from pathlib import Path
 
-import grid
 import numpy
 import torch
 import transformers
@@ -18,6 +17,7 @@ import transformers
 import data_sets
 import encoded
 import golden_texts
+import grid
 import networks
 import vocabulary
 from albertine_models import runtime

@@ -17,7 +17,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import grid
 import numpy
 import torch
 
@@ -25,6 +24,7 @@ import data_sets
 import distillation
 import encoded
 import export
+import grid
 import measure
 import networks
 import overlaps

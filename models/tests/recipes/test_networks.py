@@ -1,10 +1,10 @@
 """The student is ALBERT as transformers has it, and begins as a summary of the teacher."""
 
-import grid
 import numpy
 import pytest
 import torch
 
+import grid
 import networks
 from albertine_models import runtime
 from albertine_models.graphs import folder_graphs
