@@ -15,8 +15,9 @@ class Facts:
 
     recipe: object
     measured: list
-    # Set -> accuracy after each pass.
+    # Set -> accuracy after each pass, of at most so many documents.
     depths: dict
+    depth_documents: int
     # Behavioural tests by kind, where the model has any.
     kinds: list | None
     exit_rules: str
@@ -55,10 +56,11 @@ def estimate(value):
 
 def origin(report):
     """Where it comes from, and what was kept apart."""
+    layers = len(networks.SOURCE_LAYERS)
     return (
         "## How it was made\n\n"
-        "`bge-small-en-v1.5` (MIT) was fine-tuned and distilled into four layers that are called in turn, twice: hidden states "
-        "and logits, every pass trained with the same head. `models/recipes/README.md` has the commands, `EXPERIMENTS.md` beside it what else was "
+        f"`bge-small-en-v1.5` (MIT) was fine-tuned and distilled into {layers} layers that are called in turn, in all "
+        f"{networks.PASSES} passes: hidden states and logits, every pass trained with the same head. `models/recipes/README.md` has the commands, `EXPERIMENTS.md` beside it what else was "
         "tried. The weights are released under MIT like the teacher's; the data sets have terms of their own, some of them for "
         "research only: read them before retraining, or before relying on the weights commercially.\n\n"
         "No text of a measured set was trained on, however it is spelt (letters and digits compared, lower-cased):\n\n"
@@ -96,8 +98,9 @@ def depth(facts):
         [facts.recipe.measured[name].title, *(f"{value:.4f}" for value in values)]
         for name, values in facts.depths.items()
     ]
-    return "## Accuracy after each pass\n\nfloat32, no early exit, at most 1,000 texts of each set.\n\n" + table(
-        heads, rows
+    return (
+        f"## Accuracy after each pass\n\nfloat32, no early exit, at most {facts.depth_documents:,} texts of each set.\n\n"
+        + table(heads, rows)
     )
 
 

@@ -215,7 +215,16 @@ def write_card(recipe, work, options):
         file = program.folder / "behaviour.jsonl"
         behaviour.write_cases(file, Terminal())
         kinds = program.evaluate("early", file, "--by", "kind")["groups"]
-    facts = card.Facts(recipe, measured, depths, kinds, work.exit_rules.read_text(), program.bench(), options.core)
+    facts = card.Facts(
+        recipe,
+        measured,
+        depths,
+        DEPTH_DOCUMENTS,
+        kinds,
+        work.exit_rules.read_text(),
+        program.bench(),
+        options.core,
+    )
     report = json.loads(work.report.read_text())
     write_manifest(
         options.output / "model.toml", {f"{one.name}_accuracy": one.early["accuracy"]["value"] for one in measured}

@@ -46,19 +46,19 @@ STAGES = {
 }
 
 
-TEACHER_RATE = 8e-5
-STUDENT_RATE = 2e-4
+TEACHER_RATE = 1e-4
+STUDENT_RATE = 3e-4
 
 # Tokens of a batch. On CPUs small ones are as fast, and give more steps.
-TEACHER_BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
-STUDENT_BATCH_TOKENS = {"cpu": 1024, "cuda": 16384}
+TEACHER_BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
+STUDENT_BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 
 # The student starts from layers of the teacher, so its hidden states only have to stay near; at the end the logits decide.
 DISTIL_WEIGHTS = distillation.Weights(hidden=0.3, labels=0.3)
 FINISH_WEIGHTS = distillation.Weights(hidden=0.1, labels=0.5)
 
-TEACHER_LONGEST = 128
-STUDENT_LONGEST = 128
+# Of the windows that are trained on. Longer ones, up to those that the program reads, cost more than they give.
+LONGEST = 192
 
 # Rows of each set that is looked at after a stage.
 VALIDATION_ROWS = 500
@@ -153,7 +153,7 @@ def train_teacher(machine, work, options):
     if training.is_complete(schedule):
         return
     teacher = load_teacher(recipe, work, machine)
-    batches = mixture(work, ["labelled"], [1], TEACHER_LONGEST, TEACHER_BATCH_TOKENS, options, machine)
+    batches = mixture(work, ["labelled"], [1], LONGEST, TEACHER_BATCH_TOKENS, options, machine)
     training.train(teacher, batches, schedule, machine, distillation.teacher_loss(teacher, machine))
     if machine.rank == 0:
         validate(recipe, work, machine, lambda ids, mask: teacher(input_ids=ids, attention_mask=mask).logits[:, None])
@@ -184,7 +184,7 @@ def train_student(machine, work, options):
             # They come from what was before this run was made longer.
             work.checkpoint("finish").unlink(missing_ok=True)
             work.roundings.unlink(missing_ok=True)
-        batches = mixture(work, kinds, shares, STUDENT_LONGEST, STUDENT_BATCH_TOKENS, options, machine)
+        batches = mixture(work, kinds, shares, LONGEST, STUDENT_BATCH_TOKENS, options, machine)
         loss = distillation.student_loss(student, teacher, weights, machine)
         product = (
             networks.plain if is_first else grid.on_grid(roundings(student, batches, work, machine), machine.device)
@@ -220,7 +220,7 @@ def validate(recipe, work, machine, run):
 
     for name in recipe.texts.TUNING_SETS:
         texts = encoded.Texts.read(work.texts(name))
-        rows = [special.framed(texts.row(index)[: STUDENT_LONGEST - 2]) for index in range(len(texts))]
+        rows = [special.framed(texts.row(index)[: LONGEST - 2]) for index in range(len(texts))]
         logits = encoded.predict(by_depth, rows, device=machine.device)
         truth = torch.from_numpy(texts.labels.astype(numpy.int64))
         present = truth.unique()

@@ -6,18 +6,18 @@ than they gain. `--processes` averages gradients once a step instead.
 
 import collections
 import contextlib
-import datetime
 import itertools
 import logging
 import signal
-import socket
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import distributed, multiprocessing
+from torch import multiprocessing
 
 import drawing
 
@@ -35,6 +35,9 @@ LOWEST = 0.02
 # Processes that draw rows while a GPU computes, a chunk each; one of them would be slower than the GPU.
 DRAWING_PROCESSES = 8
 
+# Seconds that one process waits for the others: none takes so long for a step.
+STEP_SECONDS_MAX = 1800
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -43,6 +46,9 @@ class Machine:
     device: str
     rank: int = 0
     processes: int = 1
+    # Where there are several processes: what they meet at, and a folder for memory that they share.
+    barrier: Any = None
+    shared: str | None = None
 
     def precision(self):
         """bfloat16 products where the device has them: twice as fast and as good."""
@@ -108,6 +114,7 @@ def train(network, mixture, schedule, machine, loss_of):
         if machine.rank == 0:
             LOG.info("goes on at %d of %d tokens", position["tokens"], schedule.tokens)
     network.train()
+    gradients = Gradients(parameters, machine)
     progress = Progress(schedule, position["tokens"])
     skipped = position["batch"]
     for chunk, batches in chunks(mixture, position["chunk"], DRAWING_PROCESSES if machine.device == "cuda" else 0):
@@ -118,8 +125,7 @@ def train(network, mixture, schedule, machine, loss_of):
             loss = loss_of(batches[first + machine.rank])
             optimiser.zero_grad()
             loss.backward()
-            if machine.processes > 1:
-                average_gradients(parameters)
+            gradients.average()
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             seen = sum(batch.tokens for batch in batches[first : first + machine.processes])
@@ -160,16 +166,29 @@ class Progress:
         return True
 
 
-def average_gradients(parameters):
-    """Replaces every gradient by its mean over the processes."""
-    flat = torch.cat([parameter.grad.reshape(-1) for parameter in parameters])
-    distributed.all_reduce(flat)
-    flat /= distributed.get_world_size()
-    begin = 0
-    for parameter in parameters:
-        end = begin + parameter.numel()
-        parameter.grad.copy_(flat[begin:end].view_as(parameter))
-        begin = end
+class Gradients:
+    """Gradients of all parameters, and their mean over the processes of a run, through memory that these share."""
+
+    def __init__(self, parameters, machine):
+        self.parameters, self.machine = parameters, machine
+        self.sizes = [parameter.numel() for parameter in parameters]
+        if machine.processes > 1:
+            path = str(Path(machine.shared) / f"gradients-{sum(self.sizes)}")
+            size = machine.processes * sum(self.sizes)
+            self.table = torch.from_file(path, shared=True, size=size).view(machine.processes, -1)
+
+    def average(self):
+        """Replaces every gradient by its mean over the processes."""
+        if self.machine.processes == 1:
+            return
+        own = self.table[self.machine.rank].split(self.sizes)
+        for values, parameter in zip(own, self.parameters):
+            values.copy_(parameter.grad.view(-1))
+        self.machine.barrier.wait(STEP_SECONDS_MAX)
+        for values, parameter in zip(self.table.mean(0).split(self.sizes), self.parameters):
+            parameter.grad.copy_(values.view_as(parameter))
+        # Nobody writes before all have read.
+        self.machine.barrier.wait(STEP_SECONDS_MAX)
 
 
 def save(path, network, optimiser, position):
@@ -186,26 +205,15 @@ def on_machine(device, processes, run, *arguments):
             torch.set_num_threads(1)
         run(Machine(device), *arguments)
         return
-    multiprocessing.spawn(in_process, (processes, free_port(), run, arguments), nprocs=processes)
+    barrier = multiprocessing.get_context("spawn").Barrier(processes)
+    with tempfile.TemporaryDirectory() as shared:
+        multiprocessing.spawn(in_process, (processes, barrier, shared, run, arguments), nprocs=processes)
 
 
-def free_port():
-    """A loopback port for the processes of one run to find each other."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def in_process(rank, processes, port, run, arguments):
+def in_process(rank, processes, barrier, shared, run, arguments):
     """One of the processes of a run."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     # torch interrupts the processes when their parent dies; a shell's background job ignores that unless told otherwise.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
-    wait = datetime.timedelta(minutes=30)
-    address = f"tcp://127.0.0.1:{port}"
-    distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=processes, timeout=wait)
-    try:
-        run(Machine("cpu", rank, processes), *arguments)
-    finally:
-        distributed.destroy_process_group()
+    run(Machine("cpu", rank, processes, barrier, shared), *arguments)
