@@ -187,16 +187,17 @@ fn as_toml(exit: &EarlyExit) -> anyhow::Result<String> {
     Ok(toml::to_string(&BTreeMap::from([("early_exit", exit)]))?)
 }
 
-/// Puts the exit into a manifest, or takes it out, and leaves everything else as it stands.
+/// Puts the exit at the end of a manifest, or takes it out, and leaves everything else as it stands.
 fn write(path: &Path, exit: Option<&EarlyExit>) -> anyhow::Result<()> {
     let failed = || format!("cannot write the exit into `{}`", path.display());
     let mut manifest: DocumentMut = std::fs::read_to_string(path).with_context(failed)?.parse().with_context(failed)?;
     manifest.remove("early_exit");
+    let mut text = format!("{}\n", manifest.to_string().trim_end());
     if let Some(exit) = exit {
-        let table: DocumentMut = as_toml(exit)?.parse()?;
-        manifest.extend(table.iter().map(|(key, item)| (key.to_owned(), item.clone())));
+        // As text: among the tables of another document, toml_edit would put these where they stood in their own.
+        text = format!("{text}\n{}", as_toml(exit)?);
     }
     let mut file = Destination::open(Some(path))?;
-    file.writer().write_all(manifest.to_string().as_bytes()).with_context(failed)?;
+    file.writer().write_all(text.as_bytes()).with_context(failed)?;
     file.finish()
 }
