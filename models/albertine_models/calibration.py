@@ -26,7 +26,7 @@ CLIPPED_SHARES = (0.0, 1e-7, 1e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 # Sites whose channels are evened out, how much of what a channel reaches is taken from it (the rest stays, so that the weights do
 # not become what the activations were), and the least share of the largest channel that a channel is taken to reach.
 EVENED_SITES = ("ffn", "ffn_output")
-EVENING = 0.7
+EVENING = 0.85
 REACH_FLOOR = 1e-3
 
 

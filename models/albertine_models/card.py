@@ -84,10 +84,11 @@ def equality(manifest: Manifest, measured: Measured) -> str:
 def quantisation(manifest: Manifest, plan: Plan) -> str:
     """What is 8 bits wide, and what it cost."""
     accuracy = manifest.accuracy
+    others = "stored in float16 and computed in float32" if plan.quantises_layer else "float32"
     text = (
         "Weights are 7 bits wide (reduced range) with a scale a column, so that integer products are exact on cores "
-        "with and without VNNI; the word table is 8 bits with a scale a row; the embedding's projection and the head "
-        "are float32."
+        "with and without VNNI; the word table is 8 bits with a scale a row; positions, the embedding's projection and the "
+        f"pooler are {others}."
     )
     if plan.keep_float:
         text += f" In float32 by choice: {names(plan.keep_float)}."

@@ -30,7 +30,7 @@ def page(old, facts, report):
     sections = [
         old.split(MARK)[0].rstrip(),
         MARK,
-        origin(report),
+        origin(facts.recipe, report),
         accuracy(facts),
         depth(facts),
         early_exit(facts),
@@ -54,7 +54,7 @@ def estimate(value):
     return f"{value['value']:.4f} ({value['low']:.4f} to {value['high']:.4f})"
 
 
-def origin(report):
+def origin(recipe, report):
     """Where it comes from, and what was kept apart."""
     layers = len(networks.SOURCE_LAYERS)
     return (
@@ -63,6 +63,8 @@ def origin(report):
         f"{networks.PASSES} passes: hidden states and logits, every pass trained with the same head. `models/recipes/README.md` has the commands, `EXPERIMENTS.md` beside it what else was "
         "tried. The weights are released under MIT like the teacher's; the data sets have terms of their own, some of them for "
         "research only: read them before retraining, or before relying on the weights commercially.\n\n"
+        "Fitted after training (bias of the classes, temperatures, when a text leaves early) on: "
+        f"{', '.join(recipe.texts.TUNING_SETS)}.\n\n"
         "No text of a measured set was trained on, however it is spelt (letters and digits compared, lower-cased):\n\n"
         + overlaps.table(report)
     )

@@ -160,21 +160,23 @@ class Batch:
 
 
 class Mixture:
-    """Batches from several streams, each with its share of the rows."""
+    """Batches from several streams, each with its share of the rows, for so many processes at once."""
 
-    def __init__(self, streams, shares, batch_tokens, seed):
-        self.streams, self.batch_tokens, self.seed = streams, batch_tokens, seed
+    def __init__(self, streams, shares, batch_tokens, seed, processes=1):
+        self.streams, self.batch_tokens, self.seed, self.processes = streams, batch_tokens, seed, processes
         self.counts = [round(SORTED_ROWS * share / sum(shares)) for share in shares]
 
     def batches(self, chunk):
-        """All batches of one chunk of rows."""
+        """All batches of one chunk of rows; those of one step have rows of similar length, so that no process waits long."""
         rows = []
         for stream, count in zip(self.streams, self.counts):
             rows += stream.rows(chunk * count, count)
         rows.sort(key=lambda row: len(row[0]))
         batches = [Batch.of(batch) for batch in group(rows, self.batch_tokens)]
-        random.Random(f"{self.seed} {chunk}").shuffle(batches)
-        return batches
+        steps = [batches[first : first + self.processes] for first in range(0, len(batches), self.processes)]
+        left_over = steps.pop() if len(steps[-1]) < self.processes else []
+        random.Random(f"{self.seed} {chunk}").shuffle(steps)
+        return [batch for step in steps for batch in step] + left_over
 
 
 def group(rows, batch_tokens):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy
 import torch
 import transformers
+from torch.nn import functional
 
 import data_sets
 import encoded
@@ -40,6 +41,9 @@ TUNING_ROWS = 1000
 # Of the classes' biases, in logits.
 BIAS_STEP = 0.1
 BIAS_MOST = 1.5
+
+# Temperatures that are tried: from, below, by steps of.
+TEMPERATURES = (0.5, 3.0, 0.01)
 
 
 def best_bias(logits, labels):
@@ -71,21 +75,39 @@ def best_bias(logits, labels):
     return bias
 
 
-def tuned_bias(recipe, work, student, held_out):
-    """The bias that the tuning sets want, at full depth, on the first window of each text."""
+def best_temperature(logits, labels):
+    """What divides the logits (lists of tensors, one a set) for the least mean log loss over the sets."""
+
+    def log_loss(temperature):
+        losses = [functional.cross_entropy(own / temperature, wanted).item() for own, wanted in zip(logits, labels)]
+        return sum(losses) / len(losses)
+
+    return min(numpy.arange(*TEMPERATURES).round(2).tolist(), key=log_loss)
+
+
+def tuning_logits(recipe, work, student, held_out):
+    """Logits at full depth of the first window of each text, and true labels: a list each, one tensor a tuning set."""
     tokenizer = vocabulary.plain(str(work.tokenizer))
     special = encoded.Special.of(tokenizer)
     logits, labels = [], []
     for name in recipe.texts.TUNING_SETS:
         examples = data_sets.sample(held_out[name], TUNING_ROWS)
-        if len({example.label for example in examples}) < len(recipe.texts.LABELS):
-            # A set without a class would push all into the others.
-            continue
         ids = vocabulary.encode(tokenizer, [example.text for example in examples], recipe.max_length - 2)
         rows = [special.framed(row) for row in ids]
         logits.append(encoded.predict(lambda *batch: student(*batch)[1][-1], rows))
         labels.append(torch.tensor([example.label for example in examples]))
-    return best_bias(logits, labels) if logits else torch.zeros(len(recipe.texts.LABELS))
+    return logits, labels
+
+
+def tuned(recipe, work, student, held_out):
+    """Bias of the classes and temperature that the tuning sets want."""
+    logits, labels = tuning_logits(recipe, work, student, held_out)
+    # A set without a class would push all into the others.
+    whole = [place for place, own in enumerate(labels) if len(own.unique()) == len(recipe.texts.LABELS)]
+    bias = torch.zeros(len(recipe.texts.LABELS))
+    if whole:
+        bias = best_bias([logits[place] for place in whole], [labels[place] for place in whole])
+    return bias, best_temperature([own + bias for own in logits], labels)
 
 
 def write_checkpoint(recipe, work, student, tokenizer):
@@ -103,7 +125,7 @@ def write_texts(path, recipe, examples):
     return path
 
 
-def conversion_options(recipe, work, options, held_out):
+def conversion_options(recipe, work, options, held_out, temperature):
     """What the converter is told, and the files of texts that it reads."""
     golden = work.folder / "golden.jsonl"
     golden.write_text("".join(json.dumps({"text": text}) + "\n" for text in golden_texts.TEXTS), encoding="utf-8")
@@ -124,6 +146,7 @@ def conversion_options(recipe, work, options, held_out):
         description=recipe.description,
         max_length=recipe.max_length,
         window_overlap=recipe.window_overlap,
+        temperature=temperature,
         roundings=grid.read(work.roundings),
         evaluation=[golden],
         private_evaluation=[write_texts(work.folder / "judged.jsonl", recipe, judged)],
@@ -140,26 +163,24 @@ def conversion_options(recipe, work, options, held_out):
 
 
 def write_golden(recipe, work, student, options):
-    """One row a golden text: ids, float32 logits from torch, int8 logits from ONNX Runtime, each text whole and alone."""
+    """One row a golden text: ids, and where they fit a window, logits of the text alone: torch's in float32, ONNX Runtime's in int8."""
     graphs = {path.name: path.read_bytes() for path in options.output.glob("*.onnx")}
     served = runtime.served(graphs, networks.PASSES)
     tokenizer = vocabulary.plain(str(work.tokenizer))
     rows = []
     for text in golden_texts.TEXTS:
         ids = tokenizer.encode(text).ids
+        row = {"text": text, "input_ids": ids}
+        rows.append(row)
+        if len(ids) > recipe.max_length:
+            continue
         input_ids = numpy.array([ids], numpy.int64)
         rounded = served(input_ids, numpy.zeros_like(input_ids), numpy.array([len(ids)], numpy.int32))[0]
         with torch.inference_mode():
             exact = student(torch.from_numpy(input_ids), torch.ones_like(torch.from_numpy(input_ids)))[1][-1][0]
-        rows.append(
-            {
-                "text": text,
-                "input_ids": ids,
-                "logits_fp32": [round(value, 5) for value in exact.tolist()],
-                "logits_int8": [round(value, 5) for value in rounded.tolist()],
-                "label": recipe.texts.LABELS[int(rounded.argmax())],
-            }
-        )
+        row["logits_fp32"] = [round(value, 5) for value in exact.tolist()]
+        row["logits_int8"] = [round(value, 5) for value in rounded.tolist()]
+        row["label"] = recipe.texts.LABELS[int(rounded.argmax())]
     path = options.golden or GOLDEN_FOLDER / f"golden-{recipe.name}.jsonl"
     Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
@@ -170,11 +191,11 @@ def write_folder(recipe, work, options):
     held_out = recipe.texts.held_out_sets(options.data)
     student = networks.frozen(networks.Albert(len(recipe.texts.LABELS)), work.checkpoint("finish"))
     grid.keep_rounded(student, grid.read(work.roundings))
-    bias = tuned_bias(recipe, work, student, held_out)
-    LOG.info("bias %s", [round(value, 1) for value in bias.tolist()])
+    bias, temperature = tuned(recipe, work, student, held_out)
+    LOG.info("bias %s, temperature %.2f", [round(value, 1) for value in bias.tolist()], temperature)
     student.classifier.bias += bias
     write_checkpoint(recipe, work, student, vocabulary.plain(str(work.tokenizer)))
-    convert(conversion_options(recipe, work, options, held_out), Terminal())
+    convert(conversion_options(recipe, work, options, held_out, temperature), Terminal())
     write_golden(recipe, work, student, options)
     tuning = [example for name in recipe.texts.TUNING_SETS for example in data_sets.sample(held_out[name], TUNING_ROWS)]
     numpy.random.default_rng(options.seed).shuffle(tuning)

@@ -136,7 +136,7 @@ def mixture(work, kinds, shares, longest, batch_tokens, options, machine):
         for place, kind in enumerate(kinds)
     ]
     tokens_of_batch = options.batch_tokens or batch_tokens[options.device]
-    return encoded.Mixture(streams, shares, tokens_of_batch // machine.processes, options.seed)
+    return encoded.Mixture(streams, shares, tokens_of_batch // machine.processes, options.seed, machine.processes)
 
 
 def load_teacher(recipe, work, machine):
