@@ -49,7 +49,7 @@ SENTIMENT = Recipe(
     description="Sentiment of English reviews and short texts, distilled from bge-small-en-v1.5 into four layers that are called twice",
     texts=sentiment,
     teacher_tokens=5_000_000,
-    distil_tokens=5_000_000,
+    distil_tokens=3_740_000,
     finish_tokens=1_000_000,
     unlabelled_share=0.25,
     max_length=256,
@@ -68,6 +68,8 @@ SENTIMENT = Recipe(
         "Neutral is the weakest class: true neutral texts were few, and a fact with a sad or cheerful content is often "
         "called negative or positive.",
         "Trained on reviews, tweets and film sentences. What it makes of other texts was not measured.",
+        "Sarcasm and understatement are read at face value; see the behavioural tests.",
+        "830 of the 872 sentences of SST-2 dev also stand in SST-5 dev, which the classes' bias was fitted on.",
     ],
 )
 

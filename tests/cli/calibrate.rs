@@ -63,7 +63,7 @@ fn what_is_written_is_served_and_the_rest_of_the_manifest_stays() {
     let before = calibration.manifest();
     let texts = "I love it, it is great.\nTerrible, a waste of money.\n";
     let full = calibration.classified(texts);
-    assert!(full.iter().all(|(depth, _)| *depth == 6), "{full:?}");
+    assert!(full.iter().all(|(depth, _)| *depth == 8), "{full:?}");
 
     let answer = calibration.run(&["--json", "--write"]).expect(0).json();
     let chosen = answer["chosen"].as_str().unwrap().to_owned();
@@ -75,12 +75,12 @@ fn what_is_written_is_served_and_the_rest_of_the_manifest_stays() {
         assert_eq!(windows, 60, "{rule}");
     }
     let after = calibration.manifest();
-    assert!(after.starts_with(&before.lines().next().unwrap().to_owned()), "the first comment stays: {after}");
+    assert!(after.starts_with(before.trim_end()), "everything else stays, in its place: {after}");
     let exit = after.parse::<toml::Table>().unwrap()["early_exit"].clone();
     assert_eq!(exit["rule"]["kind"].as_str(), Some(&*chosen));
-    assert_eq!(exit["temperatures"].as_array().unwrap().len(), 5);
+    assert_eq!(exit["temperatures"].as_array().unwrap().len(), 7);
     let early = calibration.classified(texts);
-    assert!(early.iter().all(|(depth, _)| *depth < 6), "{early:?}");
+    assert!(early.iter().all(|(depth, _)| *depth < 8), "{early:?}");
     let labels = |found: &[(u64, String)]| found.iter().map(|(_, label)| label.clone()).collect::<Vec<_>>();
     assert_eq!(labels(&early), labels(&full));
 
@@ -110,5 +110,5 @@ fn a_configuration_can_ask_for_full_depth() {
     let answer =
         calibration.setup.run(["classify", "--model", "mine", "--format", "lines", "-"], "I love it.\n").expect(0);
     let row: Value = serde_json::from_str(answer.stdout.lines().next().unwrap()).unwrap();
-    assert_eq!(row["depth"], 6);
+    assert_eq!(row["depth"], 8);
 }

@@ -32,7 +32,7 @@ fn a_copy_that_is_whole_is_accepted() {
 
 #[test]
 fn a_file_that_was_changed_is_told_by_its_hash() {
-    for file in ["embed.onnx", "layer.onnx", "head.onnx", "tokenizer.json"] {
+    for file in ["embed.onnx", "layer1.onnx", "layer4.onnx", "head.onnx", "tokenizer.json"] {
         let copy = copy_of_bundled();
         let mut bytes = fs::read(copy.path().join(file)).unwrap();
         let middle = bytes.len() / 2;
@@ -46,7 +46,7 @@ fn a_file_that_was_changed_is_told_by_its_hash() {
 
 #[test]
 fn a_missing_file_is_named() {
-    for file in ["embed.onnx", "layer.onnx", "head.onnx", "tokenizer.json", "model.toml"] {
+    for file in ["embed.onnx", "layer1.onnx", "layer4.onnx", "head.onnx", "tokenizer.json", "model.toml"] {
         let copy = copy_of_bundled();
         fs::remove_file(copy.path().join(file)).unwrap();
         let refusal = copy.refusal();
@@ -207,13 +207,13 @@ fn a_manifest_is_told_which_key_is_wrong() {
             "graphs",
             "layers",
             toml::Value::Array(Vec::new()),
-            "`graphs.layers` in `model.toml` must be called in turn, each equally often: 6 passes are no multiple of 0",
+            "`graphs.layers` in `model.toml` must be called in turn, each equally often: 8 passes are no multiple of 0",
         ),
         (
             "graphs",
             "layers",
-            vec!["layer.onnx"; 4].into(),
-            "`graphs.layers` in `model.toml` must be called in turn, each equally often: 6 passes are no multiple of 4",
+            vec!["layer1.onnx"; 3].into(),
+            "`graphs.layers` in `model.toml` must be called in turn, each equally often: 8 passes are no multiple of 3",
         ),
         (
             "input",
@@ -297,7 +297,7 @@ fn what_is_no_tokenizer_is_refused() {
 
 #[test]
 fn a_graph_that_was_cut_off_is_named() {
-    for file in ["embed.onnx", "layer.onnx", "head.onnx"] {
+    for file in ["embed.onnx", "layer1.onnx", "layer4.onnx", "head.onnx"] {
         let copy = copy_of_bundled();
         let bytes = copy.read(file);
         copy.replace(file, &bytes[..bytes.len() / 2]);
@@ -309,7 +309,7 @@ fn a_graph_that_was_cut_off_is_named() {
 #[test]
 fn graphs_in_the_wrong_place_are_told_by_their_inputs() {
     let copy = copy_of_bundled();
-    let layer = fs::read(copy.path().join("layer.onnx")).unwrap();
+    let layer = fs::read(copy.path().join("layer1.onnx")).unwrap();
     copy.replace("head.onnx", &layer);
     let model = Model::open(copy.path()).unwrap();
     let error = ModelSession::open(runtime(), &model).map(drop).unwrap_err().to_string();

@@ -9,9 +9,12 @@ use albertine::{
     text::tokenize::{TextTokenizer, TokenizerLimits, Tokens},
 };
 
-use super::{BUNDLED, Golden, ROUNDING_TOLERANCE, distance, folder_of, goldens_of, runtime};
+use super::{BUNDLED, Golden, distance, folder_of, goldens_of, runtime};
 
-/// How far an int8 logit may be from float32's: what 7-bit weights and 8-bit activations cost. Measured: 0.11
+/// How far an int8 logit may be from the exporter's, on another kind of core than the exporter's (AVX-512 VNNI). Measured: 0.000005
+/// on that core, 0.031 with its features masked down to AVX2. Disturbing every hidden state by 0.000002 gives 0.12 at most.
+const EXPORTER_TOLERANCE: f32 = 0.12;
+/// How far an int8 logit may be from float32's: what 7-bit weights and 8-bit activations cost. Measured: 0.18
 /// on these texts.
 const FLOAT32_TOLERANCE: f32 = 0.25;
 /// How many labels have to be float32's. The exporter asks for 99% on thousands of texts; among these few,
@@ -58,8 +61,8 @@ fn the_models_own_windows_hold_all_ids_of_a_text_in_order() {
 
 #[test]
 fn int8_logits_are_those_of_the_exporter() {
-    let far = far_logits(ROUNDING_TOLERANCE, |golden| &golden.logits_int8);
-    assert!(far.is_empty(), "further than {ROUNDING_TOLERANCE} from the exporter's int8 logits: {far:#?}");
+    let far = far_logits(EXPORTER_TOLERANCE, |golden| &golden.logits_int8);
+    assert!(far.is_empty(), "further than {EXPORTER_TOLERANCE} from the exporter's int8 logits: {far:#?}");
 }
 
 #[test]
@@ -88,11 +91,11 @@ fn labels_are_those_of_float32() {
     }
 }
 
-/// The golden texts of a model, each with the logits of its whole text alone.
+/// The golden texts of a model that fit a window, each with its logits alone.
 fn computed(name: &str) -> impl Iterator<Item = (Arc<Model>, Golden, Vec<f32>)> {
     let model = Arc::new(Model::open(&folder_of(name)).unwrap());
     let mut session = ModelSession::open(runtime(), &model).unwrap();
-    goldens_of(name).into_iter().map(move |golden| {
+    goldens_of(name).into_iter().filter(Golden::fits_a_window).map(move |golden| {
         let logits = session.infer(&[Tokens::single(&golden.input_ids)]).unwrap().remove(0);
         (Arc::clone(&model), golden, logits)
     })

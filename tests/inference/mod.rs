@@ -25,29 +25,37 @@ use serde::Deserialize;
 
 use crate::support::{environment, repository};
 
-/// How far a logit may move for no other reason than rounding: another kind of core, or another shape of the
-/// group, rounds float32 otherwise between the integer products, and a few activations fall into the next
-/// int8 step. The products themselves are equal everywhere, since weights of 7 bits cannot saturate.
+/// How far a logit may move for no other reason than rounding: another shape of the group rounds float32 otherwise between the
+/// integer products, and a few activations fall into the next int8 step. The products themselves are equal everywhere, since
+/// weights of 7 bits cannot saturate.
 ///
-/// Measured on one machine with its features masked. From the exporter's logits: 0.000005 with AVX-512 VNNI,
-/// 0.012 with AVX2 alone, 0.018 without AVX2. Between groupings: 0, 0 and 0.019. The model's card estimates
-/// at most 0.044.
+/// Measured with version 1 on one machine with its features masked: 0 with AVX-512 VNNI, 0 with AVX2 alone, 0.019 without.
 const ROUNDING_TOLERANCE: f32 = 0.05;
 
-/// A line of the golden file: a text, its ids, and what the exporter's own runs gave for it.
+/// A line of the golden file: a text, its ids, and what the exporter's own runs gave for it: nothing where it is longer than a
+/// window.
 #[derive(Deserialize)]
 struct Golden {
     text: String,
     input_ids: Vec<u32>,
+    #[serde(default)]
     logits_fp32: Vec<f32>,
+    #[serde(default)]
     logits_int8: Vec<f32>,
+}
+
+impl Golden {
+    fn fits_a_window(&self) -> bool {
+        !self.logits_int8.is_empty()
+    }
 }
 
 /// The models that ship. Tests that need any real model use the first.
 const BUNDLED: [&str; 1] = ["albert-sentiment"];
 
+/// Those that fit a window.
 fn goldens() -> Vec<Golden> {
-    goldens_of(BUNDLED[0])
+    goldens_of(BUNDLED[0]).into_iter().filter(Golden::fits_a_window).collect()
 }
 
 fn goldens_of(model: &str) -> Vec<Golden> {
