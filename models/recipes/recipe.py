@@ -49,7 +49,7 @@ STAGES = {
 TEACHER_RATE = 1e-4
 STUDENT_RATE = 3e-4
 
-# Tokens of a batch. On CPUs small ones are as fast, and give more steps.
+# Tokens of a batch over all processes. Smaller ones give more steps; in them the optimiser and the exchange of gradients weigh more.
 TEACHER_BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
 STUDENT_BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 
@@ -57,7 +57,7 @@ STUDENT_BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 DISTIL_WEIGHTS = distillation.Weights(hidden=0.3, labels=0.3)
 FINISH_WEIGHTS = distillation.Weights(hidden=0.1, labels=0.5)
 
-# Of the windows that are trained on. Longer ones, up to those that the program reads, cost more than they give.
+# Tokens of the windows that are trained on, shorter than those that the program reads: attention's work grows with their square.
 LONGEST = 192
 
 # Rows of each set that is looked at after a stage.
