@@ -6,8 +6,7 @@ from pathlib import Path
 from albertine_models.acceptance import AGREEMENT_MIN, FLOAT_TOLERANCE, MACRO_F1_LOSS_MAX
 from albertine_models.corpus import Corpus
 from albertine_models.errors import ConversionError
-from albertine_models.folder import layers_among
-from albertine_models.manifest import Manifest
+from albertine_models.manifest import Manifest, graphs_table
 from albertine_models.quantisation import Plan
 
 
@@ -49,12 +48,12 @@ def about(manifest: Manifest, measured: Measured) -> str:
     """Facts in a table."""
     said, shape = manifest.description, manifest.input
     reads = f"a pair, of which `{shape.windowed}` is cut into windows" if shape.pair else "one text"
-    passes = manifest.architecture.passes
-    if "model.onnx" in measured.sizes:
+    passes, graphs = manifest.architecture.passes, graphs_table(manifest.files)
+    if graphs["kind"] == "unrolled":
         kind, depth = "unrolled: one graph", f"{passes} layers"
     else:
         kind = "stepped: the layers are applied in turn, again and again"
-        depth = f"{passes} passes, distinct layers: {len(layers_among(measured.sizes))}"
+        depth = f"{passes} passes, distinct layers: {len(graphs['layers'])}"
     sizes = ", ".join(f"`{name}` {size / 1e6:.2f} MB" for name, size in measured.sizes.items())
     facts = {
         "converted from": f"`{said.source}`",

@@ -128,11 +128,11 @@ def frequencies_of(texts):
     return sum(numpy.bincount(part.ids, minlength=networks.VOCABULARY_SIZE) for part in texts)
 
 
-def mixture(work, kinds, shares, longest, batch_tokens, options, machine):
+def mixture(work, kinds, shares, batch_tokens, options, machine):
     """The batches of one stage; `batch_tokens` by device unless the options say otherwise."""
     special = encoded.Special.of(vocabulary.plain(str(work.tokenizer)))
     streams = [
-        encoded.Stream(encoded.Texts.read(work.texts(kind)), special, longest, options.seed + place)
+        encoded.Stream(encoded.Texts.read(work.texts(kind)), special, LONGEST, options.seed + place)
         for place, kind in enumerate(kinds)
     ]
     tokens_of_batch = options.batch_tokens or batch_tokens[options.device]
@@ -153,7 +153,7 @@ def train_teacher(machine, work, options):
     if training.is_complete(schedule):
         return
     teacher = load_teacher(recipe, work, machine)
-    batches = mixture(work, ["labelled"], [1], LONGEST, TEACHER_BATCH_TOKENS, options, machine)
+    batches = mixture(work, ["labelled"], [1], TEACHER_BATCH_TOKENS, options, machine)
     training.train(teacher, batches, schedule, machine, distillation.teacher_loss(teacher, machine))
     if machine.rank == 0:
         validate(recipe, work, machine, lambda ids, mask: teacher(input_ids=ids, attention_mask=mask).logits[:, None])
@@ -184,7 +184,7 @@ def train_student(machine, work, options):
             # They come from what was before this run was made longer.
             work.checkpoint("finish").unlink(missing_ok=True)
             work.roundings.unlink(missing_ok=True)
-        batches = mixture(work, kinds, shares, LONGEST, STUDENT_BATCH_TOKENS, options, machine)
+        batches = mixture(work, kinds, shares, STUDENT_BATCH_TOKENS, options, machine)
         loss = distillation.student_loss(student, teacher, weights, machine)
         product = (
             networks.plain if is_first else grid.on_grid(roundings(student, batches, work, machine), machine.device)

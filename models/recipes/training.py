@@ -51,7 +51,7 @@ class Machine:
     shared: str | None = None
 
     def precision(self):
-        """bfloat16 products where the device has them: twice as fast and as good."""
+        """bfloat16 products where the device has them: faster, and as good."""
         if self.device == "cuda" or torch.cpu._is_avx512_bf16_supported():
             return torch.autocast(self.device, dtype=torch.bfloat16)
         return contextlib.nullcontext()
