@@ -8,7 +8,7 @@ use albertine::engine::{
 };
 
 /// `engine.group_tokens_max` where the configuration says nothing.
-pub const GROUP_TOKENS_MAX: usize = 512;
+pub const GROUP_TOKENS_MAX: usize = 192;
 
 /// Windows of a batch in the simple way that pads.
 const BATCH_WINDOWS: usize = 32;

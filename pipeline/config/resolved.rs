@@ -705,7 +705,7 @@ mod tests {
         use crate::engine::provider::CudaDevice;
 
         let cpu = load_text(VALID, &[]).unwrap();
-        assert_eq!((cpu.provider, cpu.engine.group_tokens_max), (Provider::Cpu, 512));
+        assert_eq!((cpu.provider, cpu.engine.group_tokens_max), (Provider::Cpu, 192));
         assert_eq!(cpu.engine.sessions, std::thread::available_parallelism().unwrap());
         let cuda = |more: &[(&'static str, &'static str)]| {
             let environment = [&[("ALBERTINE_ENGINE__EXECUTION_PROVIDER", "cuda")], more].concat();
