@@ -3,6 +3,7 @@
 `verification.jsonl` has one row a text: ids whole, logits only where the text fits in one window.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,15 +43,23 @@ class Corpus:
         return len(self.rows) - self.private
 
     def sets(self, max_length: int) -> dict[str, list[int]]:
-        """What int8 is judged on: all rows that the folder's verification compares, and the texts given."""
-        found = {
-            "all verification texts": [
-                index for index, row in enumerate(self.rows[: self.written]) if len(row.input_ids) <= max_length
-            ]
-        }
+        """What int8 is judged on: all rows that the folder's verification compares, and the texts given.
+
+        Of rows that become the same ids the first alone: texts of unknown characters all read alike.
+        """
+        fitting = [index for index, row in enumerate(self.rows[: self.written]) if len(row.input_ids) <= max_length]
+        found = {"all verification texts": self.distinct(fitting)}
         if self.given:
-            found["the evaluation texts"] = list(range(self.own, len(self.rows)))
+            found["the evaluation texts"] = self.distinct(range(self.own, len(self.rows)))
         return found
+
+    def distinct(self, places: Iterable[int]) -> list[int]:
+        """The first place of each sequence of ids."""
+        first = {}
+        for place in places:
+            row = self.rows[place]
+            first.setdefault((tuple(row.input_ids), tuple(row.token_type_ids)), place)
+        return list(first.values())
 
 
 def package_rows(pair: bool) -> list[Row]:

@@ -6,8 +6,9 @@ from tokenizers import Tokenizer
 from transformers import AlbertConfig, AutoTokenizer
 
 from albertine_models.command import main
-from albertine_models.corpus import HOSTILE_TEXTS, ORDINARY_TEXTS
+from albertine_models.corpus import HOSTILE_TEXTS, ORDINARY_TEXTS, Corpus
 from albertine_models.network import layer_order
+from albertine_models.rows import EncodedRow, Row
 from albertine_models.texts.hostile import RANGES, hostile_rows
 from albertine_models.texts.ordinary import KINDS, ordinary_rows
 
@@ -58,3 +59,9 @@ def test_tokens_of_a_folder_are_those_of_its_tokenizer(checkpoint, tmp_path):
     row = json.loads((tmp_path / "ids.jsonl").read_text())
     wanted = Tokenizer.from_file(f"{output}/tokenizer.json").encode("a kettle", "in Oslo")
     assert (row["input_ids"], row["token_type_ids"]) == (wanted.ids, wanted.type_ids)
+
+
+def test_texts_that_read_alike_count_once():
+    ids = [[1, 0, 2], [1, 0, 2], [1, 5, 2], [1, 5, 5, 5, 2], [1, 0, 2], [1, 7, 2]]
+    corpus = Corpus([EncodedRow(Row(str(row)), row, [0] * len(row)) for row in ids], own=4, private=1)
+    assert corpus.sets(max_length=4) == {"all verification texts": [0, 2], "the evaluation texts": [4, 5]}
