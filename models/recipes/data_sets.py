@@ -10,12 +10,18 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from albertine_models.texts import hostile
+
 # The demo's files inside the vaderSentiment source distribution, by the name used in reports.
 DEMO_FILES = {
     "product": "amazonReviewSnippets_GroundTruth.txt",
     "newspaper": "nytEditorialSnippets_GroundTruth.txt",
     "film": "movieReviewSnippets_GroundTruth.txt",
 }
+
+# Texts of characters that no vocabulary knows, by another seed than those that a folder is verified with.
+UNREADABLE_TEXTS = 1000
+UNREADABLE_SEED = 11
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,25 @@ def distinct_texts(rows):
             seen.add(key)
             kept.append(row)
     return kept
+
+
+def unlabelled(rows, name):
+    """Distinct texts of a set that only the teacher says something of."""
+    return [Example(row["text"], -1, 1.0, f"{name}_unlabelled") for row in distinct_texts(rows)]
+
+
+def everyday_texts(folder):
+    """Questions, captions, sentences of news, passages of an encyclopedia, and texts that nobody can read: nothing that comes
+    may surprise a model, or its activations leave the range that int8 was fitted on.
+    """
+    found = unlabelled(rows_of_split(folder, "question_type", "train"), "question_type")
+    for name in ("rte", "snli_counterfactual"):
+        pairs = read_rows(folder, name)
+        found += unlabelled([{"text": row[part]} for row in pairs for part in ("text", "hypothesis")], name)
+    unreadable = [
+        {"text": row.text} for row in hostile.hostile_rows(UNREADABLE_TEXTS, pair=False, seed=UNREADABLE_SEED)
+    ]
+    return found + unlabelled(read_rows(folder, "boolq"), "boolq") + unlabelled(unreadable, "unreadable")
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from albertine_models.calibration import Observations
 from albertine_models.network import SITES
-from albertine_models.quantisation import SCALE_FLOOR, WEIGHT_LIMIT, Rounding
+from albertine_models.quantisation import SCALE_FLOOR, WEIGHT_LIMIT, Rounding, quantised_table
 
 # Batches whose activations are looked at, and values kept of each call.
 BATCHES = 24
@@ -52,15 +52,19 @@ def channels_of(rounding, device="cpu"):
 
 
 def keep_rounded(student, roundings):
-    """Puts the rounded weights in the place of those that they were rounded from."""
+    """Puts the weights as the int8 graphs will hold them in the place of those that they were rounded from."""
     with torch.no_grad():
         for (layer, site), rounding in roundings.items():
             weight, channels = getattr(student.layers[layer], site).weight, channels_of(rounding)
             weight.copy_(rounded_weight(weight * channels) / channels)
+        steps, scales = quantised_table(student.word.weight.numpy())
+        student.word.weight.copy_(torch.from_numpy(steps * scales))
+        for part in (student.position, student.projection, student.pooler):
+            part.weight.copy_(part.weight.half())
 
 
 def roundings_of(student, batches, device):
-    """How a student's activations are to be rounded, by the first of these batches."""
+    """How a student's activations are to be rounded, by some of these batches."""
     observations = Observations(VALUES_OF_CALL)
 
     def product(layer, site, linear, values):
@@ -68,7 +72,7 @@ def roundings_of(student, batches, device):
         return linear(values)
 
     with torch.inference_mode(), student.computing(product):
-        for batch in batches[:BATCHES]:
+        for batch in of_all_lengths(batches, BATCHES):
             student(*batch.inputs(device))
     weights = {
         (index, site): getattr(layer, site).weight.detach().T.cpu().numpy()
@@ -76,6 +80,12 @@ def roundings_of(student, batches, device):
         for site in SITES
     }
     return observations.roundings(METHOD, lambda layer, site: weights[layer, site])
+
+
+def of_all_lengths(batches, count):
+    """Some batches, from the one with the shortest rows to that with the longest."""
+    ordered = sorted(batches, key=lambda batch: batch.ids.shape[1])
+    return [ordered[place * (len(ordered) - 1) // max(count - 1, 1)] for place in range(min(count, len(ordered)))]
 
 
 def write(path, roundings):

@@ -2,7 +2,7 @@
 
     texts     reads the data sets, keeps apart what is measured on, prunes the vocabulary, writes token ids
     teacher   fine-tunes bge-small-en-v1.5
-    student   distils it into an ALBERT with one group of layers: first on all texts, then on those with labels
+    student   distils it into an ALBERT with one group of layers: at a constant rate, then at a falling one on the grid of int8
     export    saves a Hugging Face checkpoint, converts it to a verified folder, and fits when a text may leave early
     measure   measures the folder through the program and through transformers, and writes its card
 
@@ -169,10 +169,11 @@ def train_student(machine, work, options):
     student = networks.albert_from_teacher(teacher.cpu(), frequencies).to(machine.device)
     teacher.to(machine.device)
     runs = [
-        ("distil", recipe.distil_tokens, True, DISTIL_WEIGHTS, [1, recipe.unlabelled_share]),
-        ("finish", recipe.finish_tokens, False, FINISH_WEIGHTS, [1, 0]),
+        ("distil", recipe.distil_tokens, True, DISTIL_WEIGHTS),
+        ("finish", recipe.finish_tokens, False, FINISH_WEIGHTS),
     ]
-    for name, length, is_first, weights, shares in runs:
+    shares = [1, recipe.unlabelled_share]
+    for name, length, is_first, weights in runs:
         checkpoint = work.checkpoint(name)
         schedule = training.Schedule(
             tokens(length, options), STUDENT_RATE, checkpoint, rises=is_first, falls=not is_first

@@ -6,7 +6,16 @@ three of their own, so that one set of labels serves both.
 
 import random
 
-from data_sets import Example, distinct_texts, normalise, read_rows, rows_of_split, stable_share
+from data_sets import (
+    Example,
+    distinct_texts,
+    everyday_texts,
+    normalise,
+    read_rows,
+    rows_of_split,
+    stable_share,
+    unlabelled,
+)
 
 LABELS = ["business", "marketplace", "religion", "science_technology", "sports", "vehicles", "world"]
 
@@ -98,8 +107,8 @@ def training_candidates(folder):
 
 
 def unlabelled_texts(folder):
-    """Texts without a label that the teacher explains to the student."""
-    return [Example(row["text"], -1, 1.0, "mail") for row in read_rows(folder, "mail")]
+    """Texts that the teacher explains to the student: mail, and everyday texts, most of which are about none of the topics."""
+    return unlabelled(read_rows(folder, "mail"), "mail") + everyday_texts(folder)
 
 
 def made_from(examples):

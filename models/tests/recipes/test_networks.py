@@ -45,6 +45,12 @@ def test_the_student_starts_from_layers_of_the_teacher():
         torch.testing.assert_close(packed, block.attention.self.key.weight)
 
 
+def test_ranges_are_chosen_from_rows_of_all_lengths():
+    batches = [Batch.of([([2] * length, 0, 1.0)]) for length in (9, 30, 3, 17, 5)]
+    assert [batch.tokens for batch in grid.of_all_lengths(batches, 3)] == [3, 9, 30]
+    assert len(grid.of_all_lengths(batches, 24)) == 5
+
+
 @pytest.mark.parametrize("site", SITES)
 def test_on_the_grid_a_student_computes_what_its_int8_graphs_compute(tmp_path, site):
     torch.manual_seed(3)
