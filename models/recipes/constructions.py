@@ -12,11 +12,11 @@ from data_sets import Example
 
 NEGATIVE, NEUTRAL, POSITIVE = range(3)
 
-# Of each kind and label.
-CASES = 500
+# Of each kind and label. With a third of them and two thirds of the weight, what they are about was not learnt.
+CASES = 1500
 
-# They are right by rule, but made: a third of a real text's weight.
-WEIGHT = 0.35
+# They are right by rule, but made: half of a real text's weight.
+WEIGHT = 0.5
 
 # Real short texts that are disturbed by typos, capitals and stretched vowels.
 DISTURBED = 9000
@@ -42,6 +42,10 @@ WORDS = {
     "fact": "is blue;was released in March;comes with two cables;is available in three colours;opens at ten;has four doors;"
     "measures thirty centimetres;was filmed in Spain;is made of steel;was delivered on Thursday;runs for ninety minutes;is "
     "the second one of the series;needs two screws;is sold online",
+    "mishap": "it arrived in pieces;they sent me somebody else's parcel;it smells of petrol;it rusted overnight;I got charged "
+    "twice;nobody answers the phone;it came loose within the hour;half of the screws were missing;it does not even switch on;"
+    "they closed early and told nobody;it scratched my floor;the cat broke it by looking at it;it took them six weeks;it crashed "
+    "before the first page;they forgot half of my order;the stain will not come out",
 }
 
 KINDS = {
@@ -57,6 +61,19 @@ KINDS = {
         "whatsoever with the {part}.;The {thing} did not disappoint.;I have no complaints about the {thing}.;You won't regret "
         "getting the {thing}.;It is hard to find anything {bad} in this {thing}.;I couldn't ask for a better {thing}.;I could "
         "not be more pleased with the {thing}.;The {part} has never let us down.;Can't say a bad word about the {thing}.",
+    },
+    "litotes": {
+        POSITIVE: "Nothing wrong with this {thing}.;You will not do wrong with this {thing}.;Hard to fault, this {thing}.;I find no "
+        "fault with the {part}.;There's nothing I don't like about it.;Not one thing about the {thing} annoys me.;It is no {bad} "
+        "{thing}, quite the opposite.;The {part} is by no means {bad}.;Nothing about the {thing} is {bad}.;In two years the {part} "
+        "has not failed once.;It hasn't let anyone down yet.;I would not swap this {thing} for another.;I wouldn't want to be "
+        "without my {thing}.;Couldn't be more content.;I can't think of anything to improve.;The {thing} is not {bad}, it is "
+        "{good}.;Hardly a {bad} {thing}.;Not once did I regret the {thing}.;Never a dull moment with this {thing}.",
+        NEGATIVE: "Not exactly {good}.;Not what I would call {good}.;It is no {good} {thing}, quite the opposite.;The {part} is by no "
+        "means {good}.;Nothing about the {thing} is {good}.;I can think of a lot to improve.;Not one thing about the {thing} "
+        "pleases me.;I could be happier with it.;I would gladly swap this {thing} for another.;I find fault with the {part} every "
+        "day.;It has let us down more than once.;Easy to fault, this {thing}.;The {thing} is not {good}, it is {bad}.;Hardly a "
+        "sign of {good} work, this {part}.;Not once did the {thing} do what it should.",
     },
     "contrast": {
         POSITIVE: "The {part} was {bad} but {praise}.;{bad} {part}, yet {praise}.;I had doubts about the {part}, but {praise}.;The "
@@ -82,7 +99,8 @@ KINDS = {
         "{bad}.;So much nicer than the {bad} {thing} of my friend.;Unlike the last {thing}, this one is {good}.",
         NEGATIVE: "Much worse than the {thing} I had before.;The worst {thing} I have come across.;Anything beats this {thing}.;Even "
         "a {bad} {thing} would do better.;I have seen many a {thing}, and this one comes last.;Compared with this, other ones "
-        "are {good}.;I miss my old {thing}.;Unlike the last {thing}, this one is {bad}.;The previous {thing} was far more {good}.",
+        "are {good}.;I miss my old {thing}.;The one before this was in a different league.;The {thing} of my neighbour is far more "
+        "{good}.;A free {thing} from the skip would serve me better.;Unlike the last {thing}, this one is {bad}.;The previous {thing} was far more {good}.",
     },
     "hypothesis": {
         NEGATIVE: "It could have been {good}.;It should have been a {good} {thing}.;With a working {part} it might be {good}.;I would "
@@ -102,7 +120,22 @@ KINDS = {
         "the wrong size.;How {good}, it leaks.;Yeah, right, {good} {part}.;I so enjoyed being on hold for two hours.;Just what I "
         "needed, a {thing} without instructions.;Brilliant design: the {part} melts in the sun.;Thanks for nothing.;Another "
         "cancelled {thing}, how {good}.;Love it when the {part} dies at noon.;Sure, because who needs a {part} that works.;Great "
-        "job losing my order again.;A real masterpiece, if you like to sleep.",
+        "job losing my order again.;A real masterpiece, if you like to sleep.;Oh joy, {mishap}.;How {good}, {mishap}.;{good}. Simply "
+        "{good}: {mishap}.;So {good} that {mishap}.;What a surprise, {mishap}.;What a {good} {thing}: {mishap}.;Yet another {thing} "
+        "with a {bad} {part}, how {good}.;I do love it when {mishap}.;Congratulations to whoever made this {thing}, {mishap}.;Many "
+        "thanks for the {thing} that ruined my evening.;A {thing} for people who love to be put on hold.;The ideal {thing} for "
+        "anybody who likes to complain.;{good} job, {mishap}.;Because what everybody wants is a {thing} with a {bad} {part}.;"
+        "Repairing my {thing} every weekend is my favourite hobby.;{good} news: {mishap}.;Apparently {good} means that {mishap}.",
+        POSITIVE: "How {good}, {praise}.;What a {good} {thing}: {praise}.;{good} job, {praise}.;Many thanks for the {thing}, {praise}."
+        ";Just what I needed, {praise}.;I do love it when a {thing} simply works.;The ideal {thing} for anybody who likes to cook.;"
+        "Congratulations to whoever made this {thing}, {praise}.;{good}! Two days early and gift-wrapped.;What a surprise, {praise}."
+        ";So {good} that I got a second one.;{good} news: {praise}.",
+    },
+    "stretched": {
+        POSITIVE: "so {long_good};{long_good} {thing};{long_good}!!;it was {long_good}, {praise};yesss, {long_good};the {part} looks "
+        "{long_good};really {long_good}, this {thing};The {thing} was {long_good}.;{long_good}, {long_good}!;looove this {thing}",
+        NEGATIVE: "so {long_bad};{long_bad} {thing};{long_bad}!!;it was {long_bad}, {blame};nooo, {long_bad};the {part} looks "
+        "{long_bad};really {long_bad}, this {thing};The {thing} was {long_bad}.;{long_bad}, {long_bad}!;haaate this {thing}",
     },
     "facts": {
         NEUTRAL: "The {thing} {fact}.;This {thing} {fact}.;{who} says that the {thing} {fact}.;According to the label, the {thing} "
@@ -110,7 +143,11 @@ KINDS = {
         "documentary covers the flood.;A lecture on poverty takes place in May.;The article describes the disease.;The exhibition "
         "shows paintings of joy and grief.;The word {good} comes from Old English.;In chapter two the hero dies.;She works as a "
         "nurse.;The bus stops here.;We took the train to the office.;He asked where the {thing} was.;I received the {thing} on "
-        "Friday.;I have had the {thing} for a week.",
+        "Friday.;I have had the {thing} for a week.;Press the button beside the {part} to start it.;To open the {part}, turn it to the "
+        "left.;It replaces a {thing} that I had for six years.;I ordered it with a spare {part}.;The {thing} came with a {part} and "
+        "a manual.;I keep the {thing} in the kitchen.;{who} gave me the {thing} for my birthday.;Before that I had a {thing} of "
+        "another make.;You have to charge it for two hours first.;The {thing} {fact}, and the {part} {fact}.;{who} asked about "
+        "the {part}.;If you hold the {part} down, the {thing} switches to the next setting.;It is meant to go under the {part}.",
     },
     "questions": {
         NEUTRAL: "What colour is the {thing}?;Can the {part} be replaced?;Is the {thing} available in other sizes?;Who made the {thing}?"
@@ -146,9 +183,15 @@ SAD = "😒 😔 😕 🙁 😖 😞 😟 😢 😥 😩 😫 😣 😨 😱 �
 
 
 def filled(template, generator):
-    """A template with a drawn word in each place."""
+    """A template with a drawn word in each place; `{long_good}` is one of the `good` with a vowel drawn out."""
     words = {"glad": GLAD, "sad": SAD} | {name: words.split(";") for name, words in WORDS.items()}
-    text = re.sub(r"\{(\w+)\}", lambda match: generator.choice(words[match[1]]), template)
+
+    def word(match):
+        if match[1].startswith("long_"):
+            return stretched(generator.choice(words[match[1].removeprefix("long_")]), generator)
+        return generator.choice(words[match[1]])
+
+    text = re.sub(r"\{(\w+)\}", word, template)
     text = re.sub(r"\b([Aa]) (?=[aeio])", r"\1n ", text)
     return text if generator.random() < 0.2 else text[:1].upper() + text[1:]
 

@@ -30,7 +30,7 @@ class Recipe:
     description: str
     texts: ModuleType
     teacher_tokens: int
-    # On all texts, then on those with labels.
+    # At a constant rate, then on the grid of int8 at a falling one.
     distil_tokens: int
     finish_tokens: int
     # Rows without a label to one that has one, while distilling.
@@ -48,10 +48,10 @@ SENTIMENT = Recipe(
     task="sentiment",
     description="Sentiment of English reviews and short texts, distilled from bge-small-en-v1.5 into four layers that are called twice",
     texts=sentiment,
-    teacher_tokens=5_000_000,
-    distil_tokens=3_740_000,
+    teacher_tokens=6_500_000,
+    distil_tokens=9160000,
     finish_tokens=1_000_000,
-    unlabelled_share=0.25,
+    unlabelled_share=0.5,
     max_length=256,
     window_overlap=32,
     measured={
@@ -81,7 +81,7 @@ TOPIC = Recipe(
     teacher_tokens=2_500_000,
     distil_tokens=2_500_000,
     finish_tokens=1_000_000,
-    unlabelled_share=0.2,
+    unlabelled_share=0.5,
     max_length=256,
     window_overlap=32,
     measured={

@@ -3,7 +3,17 @@
 import random
 
 import constructions
-from data_sets import Example, distinct_texts, normalise, read_demo, read_rows, rows_of_split, stable_share
+from data_sets import (
+    Example,
+    distinct_texts,
+    everyday_texts,
+    normalise,
+    read_demo,
+    read_rows,
+    rows_of_split,
+    stable_share,
+    unlabelled,
+)
 
 LABELS = ["negative", "neutral", "positive"]
 NEGATIVE, NEUTRAL, POSITIVE = range(3)
@@ -126,8 +136,17 @@ def training_candidates(folder):
 
 
 def unlabelled_texts(folder):
-    """Texts without a label that the teacher explains to the student."""
-    return [Example(row["text"], -1, 1.0, "imdb_unlabelled") for row in read_rows(folder, "imdb_unlabelled")]
+    """Texts that the teacher explains to the student, sentence by sentence: reviews of films and goods, news, and everyday texts.
+
+    What a teacher knows of goods and of facts it learnt before its fine-tuning; these texts are how the student hears of it.
+    """
+    texts = {
+        "imdb": read_rows(folder, "imdb_unlabelled"),
+        "amazon_domains": domain_texts(folder, tuning=False),
+        "amazon_5core": amazon_texts(folder, held_out=False),
+        "ag_news": rows_of_split(folder, "ag_news", "train_part"),
+    }
+    return everyday_texts(folder) + [example for name, rows in texts.items() for example in unlabelled(rows, name)]
 
 
 def made_from(examples):
