@@ -100,7 +100,8 @@ KINDS = {
         NEGATIVE: "Much worse than the {thing} I had before.;The worst {thing} I have come across.;Anything beats this {thing}.;Even "
         "a {bad} {thing} would do better.;I have seen many a {thing}, and this one comes last.;Compared with this, other ones "
         "are {good}.;I miss my old {thing}.;The one before this was in a different league.;The {thing} of my neighbour is far more "
-        "{good}.;A free {thing} from the skip would serve me better.;Unlike the last {thing}, this one is {bad}.;The previous {thing} was far more {good}.",
+        "{good}.;A free {thing} from the skip would serve me better.;Unlike the last {thing}, this one is {bad}.;The previous "
+        "{thing} was far more {good}.",
     },
     "hypothesis": {
         NEGATIVE: "It could have been {good}.;It should have been a {good} {thing}.;With a working {part} it might be {good}.;I would "

@@ -52,7 +52,7 @@ impl Provider {
     pub fn sizes(self, cores: NonZeroUsize) -> Sizes {
         let size = |size: usize| NonZeroUsize::MIN.saturating_add(size - 1);
         match self {
-            // The group: what a layer writes between two of its products, 6 KB a token in albert-base's small shape, stays in a
+            // The group: what a layer writes between two of its products, 6 KB a token where it is 1,536 wide inside, stays in a
             // core's second-level cache; with 512 tokens it does not, and texts of 100 tokens take a fifth longer. The queue:
             // enough that no session waits for tokenizing, and less than would make a pause of the backfill take long.
             Self::Cpu => {

@@ -51,6 +51,17 @@ def test_ranges_are_chosen_from_rows_of_all_lengths():
     assert len(grid.of_all_lengths(batches, 24)) == 5
 
 
+def test_weights_that_were_kept_are_rounded_to_themselves():
+    torch.manual_seed(4)
+    student = Albert(len(LABELS)).eval()
+    roundings = grid.roundings_of(student, [Batch.of([([2, 40, 50, 60, 3], 0, 1.0)])], "cpu")
+    grid.keep_rounded(student, roundings)
+    kept = {name: values.clone() for name, values in student.state_dict().items()}
+    grid.keep_rounded(student, roundings)
+    for name, values in student.state_dict().items():
+        torch.testing.assert_close(values, kept[name], rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("site", SITES)
 def test_on_the_grid_a_student_computes_what_its_int8_graphs_compute(tmp_path, site):
     torch.manual_seed(3)
