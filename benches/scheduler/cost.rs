@@ -7,14 +7,12 @@ use std::{
 
 use albertine::engine::{
     Priority,
+    provider::CPU_GROUP_TOKENS_MAX,
     scheduler::{Running, Scheduler},
 };
 use criterion::{BenchmarkId, Criterion};
 
-use crate::{
-    lengths::{PASSES, Shape, sets},
-    policies::GROUP_TOKENS_MAX,
-};
+use crate::lengths::{PASSES, Shape, sets};
 
 const WAITING: [usize; 4] = [100, 1_000, 10_000, 100_000];
 const FLOWS: [u64; 3] = [1, 16, 256];
@@ -56,7 +54,7 @@ impl Line {
     fn filled(waiting: usize, flows: u64) -> Self {
         let [_, reviews, _] = sets();
         let windows = reviews.documents.into_iter().flatten().collect();
-        let mut line = Self { scheduler: Scheduler::new(GROUP_TOKENS_MAX), windows, flows, pushed: 0 };
+        let mut line = Self { scheduler: Scheduler::new(CPU_GROUP_TOKENS_MAX), windows, flows, pushed: 0 };
         line.push(waiting);
         line
     }

@@ -4,11 +4,9 @@ use std::collections::{HashMap, VecDeque};
 
 use albertine::engine::{
     Priority,
+    provider::CPU_GROUP_TOKENS_MAX,
     scheduler::{Flow, Group, Running, Scheduler},
 };
-
-/// `engine.group_tokens_max` where the configuration says nothing.
-pub const GROUP_TOKENS_MAX: usize = 192;
 
 /// Windows of a batch in the simple way that pads.
 const BATCH_WINDOWS: usize = 32;
@@ -60,7 +58,7 @@ pub fn all() -> Vec<(&'static str, Box<dyn Policy>)> {
 
 /// The engine's own.
 pub fn scheduler() -> Box<dyn Policy> {
-    Box::new(Scheduler::new(GROUP_TOKENS_MAX))
+    Box::new(Scheduler::new(CPU_GROUP_TOKENS_MAX))
 }
 
 impl Policy for Scheduler<Window> {

@@ -21,6 +21,10 @@ pub struct CudaDevice {
     pub memory_max: Option<NonZeroUsize>,
 }
 
+/// Tokens of a group on a CPU. What a layer writes between two of its products, 6 KB a token where it is 1,536 wide inside, stays
+/// in a core's second-level cache; with 512 tokens it does not, and texts of 100 tokens take a fifth longer.
+pub const CPU_GROUP_TOKENS_MAX: usize = 192;
+
 /// Sizes of the engine that fit a provider, where the configuration gives none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sizes {
@@ -52,12 +56,13 @@ impl Provider {
     pub fn sizes(self, cores: NonZeroUsize) -> Sizes {
         let size = |size: usize| NonZeroUsize::MIN.saturating_add(size - 1);
         match self {
-            // The group: what a layer writes between two of its products, 6 KB a token where it is 1,536 wide inside, stays in a
-            // core's second-level cache; with 512 tokens it does not, and texts of 100 tokens take a fifth longer. The queue:
-            // enough that no session waits for tokenizing, and less than would make a pause of the backfill take long.
-            Self::Cpu => {
-                Sizes { sessions: cores, group_tokens_max: size(192), backfill_queue_tokens_max: size(16_384) }
-            }
+            // The queue: enough that no session waits for tokenizing, and less than would make a pause of the backfill take
+            // long.
+            Self::Cpu => Sizes {
+                sessions: cores,
+                group_tokens_max: size(CPU_GROUP_TOKENS_MAX),
+                backfill_queue_tokens_max: size(16_384),
+            },
             // One session: a device shares its multiprocessors out within a large group by itself, and every further session
             // takes weights and an arena of their own. The group is an estimate that was not measured: one that keeps some
             // hundred multiprocessors at work. The queue holds a few groups, so that the next one is there.
