@@ -78,7 +78,8 @@ def accuracy(facts):
             facts.recipe.measured[one.name].title,
             f"{one.early['documents']:,}",
             estimate(one.early["accuracy"]),
-            estimate(one.early["macro_f1"]),
+            # Of a set with one label, the mean over all labels that were given says nothing.
+            estimate(one.early["macro_f1"]) if one.labels > 1 else "–",
             f"{one.early['mean_depth']:.2f}",
             f"{one.full['accuracy']['value']:.4f}",
             f"{one.reference:.4f}",

@@ -79,6 +79,12 @@ def unlabelled(rows, name):
     return [Example(row["text"], -1, 1.0, f"{name}_unlabelled") for row in distinct_texts(rows)]
 
 
+def unreadable_rows():
+    """Rows with texts that nobody can read."""
+    rows = hostile.hostile_rows(UNREADABLE_TEXTS, pair=False, seed=UNREADABLE_SEED)
+    return [{"text": row.text} for row in rows]
+
+
 def everyday_texts(folder):
     """Questions, captions, sentences of news, passages of an encyclopedia, and texts that nobody can read: nothing that comes
     may surprise a model, or its activations leave the range that int8 was fitted on.
@@ -87,10 +93,7 @@ def everyday_texts(folder):
     for name in ("rte", "snli_counterfactual"):
         pairs = read_rows(folder, name)
         found += unlabelled([{"text": row[part]} for row in pairs for part in ("text", "hypothesis")], name)
-    unreadable = [
-        {"text": row.text} for row in hostile.hostile_rows(UNREADABLE_TEXTS, pair=False, seed=UNREADABLE_SEED)
-    ]
-    return found + unlabelled(read_rows(folder, "boolq"), "boolq") + unlabelled(unreadable, "unreadable")
+    return found + unlabelled(read_rows(folder, "boolq"), "boolq") + unlabelled(unreadable_rows(), "unreadable")
 
 
 @functools.cache

@@ -43,6 +43,8 @@ class Measured:
     reference_first_window: float
     # Share of texts that are longer than a window.
     long_texts: float
+    # Different labels that are true of some text.
+    labels: int
 
 
 def windows(length, capacity, overlap):
@@ -186,6 +188,7 @@ def measure_set(recipe, name, examples, program, reference):
         accuracy(whole, examples, classes),
         accuracy(first, examples, classes),
         long_texts,
+        len({example.label for example in examples}),
     )
 
 

@@ -167,7 +167,8 @@ def train_student(machine, work, options):
     kinds = ["labelled", "unlabelled"]
     frequencies = frequencies_of([encoded.Texts.read(work.texts(kind)) for kind in kinds])
     student = networks.albert_from_teacher(teacher.cpu(), frequencies).to(machine.device)
-    teacher.to(machine.device)
+    # Frozen, so that its weights need not be rounded anew for each batch.
+    teacher.to(machine.device, machine.dtype)
     runs = [
         ("distil", recipe.distil_tokens, True, DISTIL_WEIGHTS),
         ("finish", recipe.finish_tokens, False, FINISH_WEIGHTS),

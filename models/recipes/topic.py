@@ -1,11 +1,12 @@
 """Texts of `albert-topic`: what a news item or a long discussion is about.
 
 AG News gives four topics of short news items; the twenty groups of 20 Newsgroups are folded into the same four and
-three of their own, so that one set of labels serves both.
+three of their own, so that one set of labels serves both. Reviews, remarks and what nobody can read are about none of them.
 """
 
 import random
 
+import sentiment
 from data_sets import (
     Example,
     distinct_texts,
@@ -13,11 +14,14 @@ from data_sets import (
     normalise,
     read_rows,
     rows_of_split,
+    sample,
     stable_share,
     unlabelled,
+    unreadable_rows,
 )
 
-LABELS = ["business", "marketplace", "religion", "science_technology", "sports", "vehicles", "world"]
+LABELS = ["business", "marketplace", "other", "religion", "science_technology", "sports", "vehicles", "world"]
+OTHER = LABELS.index("other")
 
 NEWS = {"World": "world", "Sports": "sports", "Business": "business", "Sci/Tech": "science_technology"}
 
@@ -37,9 +41,15 @@ GROUPS = {
 # Newsgroups have no test split here: a share of their threads is kept apart.
 HELD_OUT_SHARE = 0.2
 
+# What `albert-sentiment` learns from is about none of the topics. So many of its texts, about as many as news items, stand for all
+# others; and so many of each of these sets are tuned and measured on.
+OTHER_TEXTS = 8000
+OTHER_OF_A_SET = 300
+OTHER_TUNING_SETS = ("sst5_dev", "airline_tuning", "amazon_domains_tuning")
+OTHER_HELD_OUT_SETS = ("sst5_test", "airline_held_out", "amazon_5core_held_out")
 
 # Looked at after each stage of training; what is fitted after training is fitted on them.
-TUNING_SETS = ("newsgroups_tuning", "ag_news_tuning")
+TUNING_SETS = ("newsgroups_tuning", "ag_news_tuning", "other_tuning")
 
 # Share of AG News' training rows that is kept apart for tuning.
 NEWS_TUNING_SHARE = 0.05
@@ -80,6 +90,17 @@ def thread_of(row):
     return normalise(subject)
 
 
+def others(examples, source):
+    """Examples of another model as texts about none of the topics."""
+    return [Example(example.text, OTHER, 1.0, source) for example in examples]
+
+
+def other_sets(folder, names, source):
+    """Some texts of each of these held-out sets of `albert-sentiment`."""
+    sets = sentiment.held_out_sets(folder)
+    return [example for name in names for example in others(sample(sets[name], OTHER_OF_A_SET), source)]
+
+
 def held_out_sets(folder):
     """Every set that is tuned or measured on, by name. None of their texts is trained on."""
     own = discussions(folder, held_out=True)
@@ -89,6 +110,8 @@ def held_out_sets(folder):
         # Even and odd halves: the first tunes, the second is only measured on.
         "newsgroups_tuning": own[0::2],
         "newsgroups_held_out": own[1::2],
+        "other_tuning": other_sets(folder, OTHER_TUNING_SETS, "other_tuning"),
+        "other_held_out": other_sets(folder, OTHER_HELD_OUT_SETS, "other_held_out"),
     }
 
 
@@ -102,6 +125,8 @@ def training_candidates(folder):
     """Every training example before overlaps are removed."""
     found = news(news_rows(folder, tuning=False), "ag_news")
     found += discussions(folder, held_out=False)
+    found += others(sample(sentiment.training_candidates(folder), OTHER_TEXTS), "other")
+    found += [Example(row["text"], OTHER, 1.0, "unreadable") for row in unreadable_rows()]
     random.Random(8).shuffle(found)
     return found
 

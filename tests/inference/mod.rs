@@ -51,7 +51,7 @@ impl Golden {
 }
 
 /// The models that ship. Tests that need any real model use the first.
-const BUNDLED: [&str; 1] = ["albert-sentiment"];
+const BUNDLED: [&str; 2] = ["albert-sentiment", "albert-topic"];
 
 /// Those that fit a window.
 fn goldens() -> Vec<Golden> {

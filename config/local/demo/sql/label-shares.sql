@@ -1,7 +1,6 @@
 -- What share does each label have in each stream?
-SELECT stream, label, count(*) AS documents,
-    round(100.0 * count(*) / sum(count(*)) OVER (PARTITION BY stream), 1) AS percent
+SELECT stream, task, label, count(*) AS documents,
+    round(100.0 * count(*) / sum(count(*)) OVER (PARTITION BY stream, task), 1) AS percent
 FROM albertine.current_labels
-WHERE task = 'sentiment'
-GROUP BY stream, label
-ORDER BY stream, documents DESC;
+GROUP BY stream, task, label
+ORDER BY stream DESC, task, documents DESC;
