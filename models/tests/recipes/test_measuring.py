@@ -5,9 +5,11 @@ import tomllib
 import numpy
 import torch
 
+import card
 from albertine_models.acceptance import macro_f1
 from export import best_bias
-from measure import windows, write_manifest
+from measure import Measured, windows, write_manifest
+from recipes import TOPIC
 
 
 def test_windows_are_those_of_the_program():
@@ -41,3 +43,15 @@ def test_figures_are_added_to_the_manifest_and_the_rest_stays(tmp_path):
         "accuracy": {"kept": 0.5, "old": 0.25, "new": 0.125},
         "early_exit": {"temperatures": [1.5]},
     }
+
+
+def test_a_set_with_one_label_has_no_macro_f1():
+    figure = {"value": 0.5, "low": 0.4, "high": 0.6}
+    said = {"documents": 10, "accuracy": figure, "macro_f1": figure, "mean_depth": 2.0}
+    sets = [
+        Measured("newsgroups_held_out", said, said, 0.5, 0.5, 0.0, labels=7),
+        Measured("other_held_out", said, said, 0.5, 0.5, 0.0, labels=1),
+    ]
+    *_, several, one = card.accuracy(card.Facts(TOPIC, sets, {}, 0, None, "", "", "a core")).splitlines()
+    assert several.count("0.5000 (0.4000 to 0.6000)") == 2
+    assert one.count("0.5000 (0.4000 to 0.6000)") == 1 and "| – |" in one
