@@ -95,23 +95,23 @@ def others(examples, source):
     return [Example(example.text, OTHER, 1.0, source) for example in examples]
 
 
-def other_sets(folder, names, source):
-    """Some texts of each of these held-out sets of `albert-sentiment`."""
-    sets = sentiment.held_out_sets(folder)
+def others_of_sets(sets, names, source):
+    """Some texts of each of the named sets, as texts about none of the topics."""
     return [example for name in names for example in others(sample(sets[name], OTHER_OF_A_SET), source)]
 
 
 def held_out_sets(folder):
     """Every set that is tuned or measured on, by name. None of their texts is trained on."""
     own = discussions(folder, held_out=True)
+    opinions = sentiment.held_out_sets(folder)
     return {
         "ag_news_tuning": news(news_rows(folder, tuning=True), "ag_news_tuning"),
         "ag_news_test": news(rows_of_split(folder, "ag_news", "test"), "ag_news_test"),
         # Even and odd halves: the first tunes, the second is only measured on.
         "newsgroups_tuning": own[0::2],
         "newsgroups_held_out": own[1::2],
-        "other_tuning": other_sets(folder, OTHER_TUNING_SETS, "other_tuning"),
-        "other_held_out": other_sets(folder, OTHER_HELD_OUT_SETS, "other_held_out"),
+        "other_tuning": others_of_sets(opinions, OTHER_TUNING_SETS, "other_tuning"),
+        "other_held_out": others_of_sets(opinions, OTHER_HELD_OUT_SETS, "other_held_out"),
     }
 
 
