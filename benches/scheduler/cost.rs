@@ -7,7 +7,7 @@ use std::{
 
 use albertine::engine::{
     Priority,
-    provider::CPU_GROUP_TOKENS_MAX,
+    provider::CPU_GROUP,
     scheduler::{Running, Scheduler},
 };
 use criterion::{BenchmarkId, Criterion};
@@ -54,7 +54,7 @@ impl Line {
     fn filled(waiting: usize, flows: u64) -> Self {
         let [_, reviews, _] = sets();
         let windows = reviews.documents.into_iter().flatten().collect();
-        let mut line = Self { scheduler: Scheduler::new(CPU_GROUP_TOKENS_MAX), windows, flows, pushed: 0 };
+        let mut line = Self { scheduler: Scheduler::new(CPU_GROUP), windows, flows, pushed: 0 };
         line.push(waiting);
         line
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use albertine::engine::{
     Priority,
-    provider::CPU_GROUP_TOKENS_MAX,
+    provider::CPU_GROUP,
     scheduler::{Flow, Group, Running, Scheduler},
 };
 
@@ -58,7 +58,7 @@ pub fn all() -> Vec<(&'static str, Box<dyn Policy>)> {
 
 /// The engine's own.
 pub fn scheduler() -> Box<dyn Policy> {
-    Box::new(Scheduler::new(CPU_GROUP_TOKENS_MAX))
+    Box::new(Scheduler::new(CPU_GROUP))
 }
 
 impl Policy for Scheduler<Window> {

@@ -1,6 +1,6 @@
 //! The cases that are simulated, and the tables of what came out.
 
-use albertine::engine::{Priority, provider::CPU_GROUP_TOKENS_MAX, scheduler::GROUPS_AHEAD_MAX};
+use albertine::engine::{Priority, provider::CPU_GROUP, scheduler::GROUPS_AHEAD_MAX};
 
 use crate::{
     lengths::{self, Document, Set},
@@ -103,7 +103,7 @@ fn print_fairness(sets: &[Set]) {
     });
     cases.push(("of each flow another", mixed.collect()));
     let longest = sets.iter().flat_map(|set| set.documents.iter().flatten()).map(|window| window.length).max();
-    let bound = GROUPS_AHEAD_MAX * CPU_GROUP_TOKENS_MAX as u64 + longest.unwrap_or_default() as u64;
+    let bound = GROUPS_AHEAD_MAX * CPU_GROUP.tokens_max as u64 + longest.unwrap_or_default() as u64;
     println!(
         "\n16 flows that all have windows waiting; the scheduler's rules promise a difference of at most {bound} tokens.\n"
     );

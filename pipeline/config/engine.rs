@@ -9,6 +9,7 @@ use super::resolved::Problems;
 use crate::engine::{
     EngineConfig,
     provider::{CudaDevice, Provider},
+    scheduler::GroupLimits,
 };
 
 #[derive(Debug, Deserialize)]
@@ -24,7 +25,7 @@ pub struct Engine {
     pub sessions: Option<NonZeroUsize>,
     pub pin_threads: bool,
     pub group_tokens_max: Option<NonZeroUsize>,
-    pub queue_tokens_max: NonZeroUsize,
+    pub queue_tokens_max: Option<NonZeroUsize>,
     pub backfill_queue_tokens_max: Option<NonZeroUsize>,
     pub tokenizer_threads: NonZeroUsize,
     /// 0: every text is computed.
@@ -51,7 +52,7 @@ impl Default for Engine {
             sessions: None,
             pin_threads: false,
             group_tokens_max: None,
-            queue_tokens_max: size(65_536),
+            queue_tokens_max: None,
             backfill_queue_tokens_max: None,
             tokenizer_threads: size(1),
             // Some 65,000 short texts: a day of a stream that repeats itself, and little beside a session.
@@ -64,15 +65,16 @@ impl Default for Engine {
 pub(super) fn resolve(engine: &Engine, problems: &mut Problems) -> (Provider, EngineConfig) {
     let provider = resolve_provider(engine, problems);
     let sizes = provider.sizes(std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN));
-    let group_tokens_max = engine.group_tokens_max.unwrap_or(sizes.group_tokens_max);
-    problems.check(engine.queue_tokens_max >= group_tokens_max, "engine.queue_tokens_max", || {
-        format!("`{}` must be at least engine.group_tokens_max, `{group_tokens_max}`", engine.queue_tokens_max)
+    let group_tokens_max = engine.group_tokens_max.map_or(sizes.group.tokens_max, NonZeroUsize::get);
+    let queue_tokens_max = engine.queue_tokens_max.unwrap_or(sizes.queue_tokens_max);
+    problems.check(queue_tokens_max.get() >= group_tokens_max, "engine.queue_tokens_max", || {
+        format!("`{queue_tokens_max}` must be at least engine.group_tokens_max, `{group_tokens_max}`")
     });
     let config = EngineConfig {
         sessions: engine.sessions.unwrap_or(sizes.sessions),
         pin_threads: engine.pin_threads,
-        group_tokens_max: group_tokens_max.get(),
-        queue_tokens_max: engine.queue_tokens_max.get(),
+        group: GroupLimits { tokens_max: group_tokens_max, ..sizes.group },
+        queue_tokens_max: queue_tokens_max.get(),
         backfill_queue_tokens_max: engine.backfill_queue_tokens_max.unwrap_or(sizes.backfill_queue_tokens_max).get(),
     };
     (provider, config)

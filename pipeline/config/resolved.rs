@@ -702,10 +702,10 @@ mod tests {
 
     #[test]
     fn the_engine_has_the_sizes_that_fit_what_computes() {
-        use crate::engine::provider::CudaDevice;
+        use crate::engine::{provider::CudaDevice, scheduler::GroupLimits};
 
         let cpu = load_text(VALID, &[]).unwrap();
-        assert_eq!((cpu.provider, cpu.engine.group_tokens_max), (Provider::Cpu, 192));
+        assert_eq!((cpu.provider, cpu.engine.group), (Provider::Cpu, GroupLimits { tokens_max: 192, length_part: 32 }));
         assert_eq!(cpu.engine.sessions, std::thread::available_parallelism().unwrap());
         let cuda = |more: &[(&'static str, &'static str)]| {
             let environment = [&[("ALBERTINE_ENGINE__EXECUTION_PROVIDER", "cuda")], more].concat();
@@ -713,19 +713,20 @@ mod tests {
         };
         let plain = cuda(&[]);
         assert_eq!(plain.provider, Provider::Cuda(CudaDevice::default()));
-        assert_eq!((plain.engine.sessions.get(), plain.engine.group_tokens_max), (1, 16_384));
-        assert_eq!(plain.engine.backfill_queue_tokens_max, 65_536);
+        assert_eq!(plain.engine.sessions.get(), 2);
+        assert_eq!(plain.engine.group, GroupLimits { tokens_max: 16_384, length_part: 4 });
+        assert_eq!((plain.engine.queue_tokens_max, plain.engine.backfill_queue_tokens_max), (524_288, 524_288));
         let given = cuda(&[
             ("ALBERTINE_ENGINE__CUDA_DEVICE", "3"),
             ("ALBERTINE_ENGINE__CUDA_MEMORY_MAX", "4GiB"),
-            ("ALBERTINE_ENGINE__SESSIONS", "2"),
+            ("ALBERTINE_ENGINE__SESSIONS", "3"),
             ("ALBERTINE_ENGINE__GROUP_TOKENS_MAX", "8192"),
             ("ALBERTINE_ENGINE__BACKFILL_QUEUE_TOKENS_MAX", "9999"),
         ]);
         let memory_max = NonZeroUsize::new(4 << 30);
         assert_eq!(given.provider, Provider::Cuda(CudaDevice { index: 3, memory_max }));
-        let EngineConfig { sessions, group_tokens_max, backfill_queue_tokens_max, .. } = given.engine;
-        assert_eq!((sessions.get(), group_tokens_max, backfill_queue_tokens_max), (2, 8192, 9999));
+        let EngineConfig { sessions, group, backfill_queue_tokens_max, .. } = given.engine;
+        assert_eq!((sessions.get(), group.tokens_max, backfill_queue_tokens_max), (3, 8192, 9999));
     }
 
     #[test]
@@ -739,7 +740,7 @@ mod tests {
         let text = format!("[kafka]\nbootstrap_servers = \"a:1\"\n{VALID}");
         let config = load_text(&text, &environment).unwrap();
         assert_eq!(config.kafka.client.0["bootstrap.servers"], "b:2");
-        assert_eq!(config.engine.group_tokens_max, 99);
+        assert_eq!(config.engine.group.tokens_max, 99);
         assert_eq!(config.duplicate_cache_bytes, 0);
         Jail::expect_with(|jail| {
             jail.clear_env();

@@ -9,9 +9,10 @@
 //!   priority is full, so a backfill never holds up a live document there.
 //! - A failing group is answered with an error for each of its windows; the worker goes on.
 //!
-//! It does not know streams, offsets or labels. [`scheduler`] and [`provider`] are pure, only [`runtime`] and
-//! [`session`] import `ort`, [`worker`] holds the threads.
+//! It does not know streams, offsets or labels. [`scheduler`] and [`provider`] are pure, only [`runtime`],
+//! [`session`] and `device` import `ort`, [`worker`] holds the threads.
 
+mod device;
 pub mod job;
 pub mod provider;
 pub mod runtime;

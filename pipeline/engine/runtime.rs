@@ -1,4 +1,5 @@
-//! Loads ONNX Runtime, tells it what to compute with, and opens graphs. Beside [`super::session`] the only importer of `ort`.
+//! Loads ONNX Runtime, tells it what to compute with, and opens graphs. Beside [`super::session`] and
+//! [`super::device`] the only importer of `ort`.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,7 +16,10 @@ use ort::{
     value::TensorElementType,
 };
 
-use super::provider::{Failure, Provider};
+use super::{
+    device::Device,
+    provider::{Failure, Provider},
+};
 use crate::model::folder::Model;
 
 /// ONNX Runtime, loaded once a process, and what it computes with.
@@ -24,6 +28,7 @@ pub struct OnnxRuntime {
     environment: Environment,
     library: Arc<Path>,
     provider: Provider,
+    states_stay: bool,
 }
 
 /// ONNX Runtime or a graph cannot be used.
@@ -65,7 +70,7 @@ impl OnnxRuntime {
             .with_telemetry(false)
             .build()
             .map_err(|error| failed(error.to_string()))?;
-        Ok(Self { environment, library: path.into(), provider: Provider::Cpu })
+        Ok(Self { environment, library: path.into(), provider: Provider::Cpu, states_stay: false })
     }
 
     /// The same, to compute with `provider`.
@@ -74,11 +79,17 @@ impl OnnxRuntime {
     /// [`SessionError::Provider`] where the library was built without it, or finds no libraries of its own for it. That there
     /// is no such device shows when a graph is opened.
     pub fn on(self, provider: Provider) -> Result<Self, SessionError> {
-        let runtime = Self { provider, ..self };
+        let runtime = Self { provider, states_stay: provider != Provider::Cpu, ..self };
         match runtime.builder() {
             Ok(_) => Ok(runtime),
             Err(error) => Err(runtime.unusable(&error)),
         }
+    }
+
+    /// With hidden states handed on as on a GPU, whatever computes: so that this can be tested without one.
+    #[must_use]
+    pub fn handing_on_states(self) -> Self {
+        Self { states_stay: true, ..self }
     }
 
     pub fn provider(&self) -> Provider {
@@ -107,6 +118,11 @@ impl OnnxRuntime {
         // `albertine-models` have only one that takes a shape, and what takes its result also takes a weight, which keeps it
         // on the device. So nothing has to be let through.
         Ok(builder.with_execution_providers([cuda.build().error_on_failure()])?.with_disable_cpu_fallback()?)
+    }
+
+    /// Where hidden states stay between two passes; `None`: rows enter and leave them in this machine's memory.
+    pub(super) fn device(&self) -> Result<Option<Device>, ort::Error> {
+        self.states_stay.then(|| Device::of(self.provider, &self.builder()?)).transpose()
     }
 
     /// The provider cannot compute, for this reason.

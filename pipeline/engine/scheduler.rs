@@ -8,9 +8,9 @@
 //!    part of the next group, so nothing starves. Inside a flow windows of one model and one length keep their order;
 //!    others are passed by those that keep the first in line company.
 //! 3. A group holds windows of one model and one priority. Those of the same length as the first in line come first; others
-//!    differ from it by at most [`length_tolerance`], so that padding stays below about a thirtieth of the computed tokens,
-//!    or twice that where some are shorter and some longer. A call costs no more than one and a half tokens on a CPU, so
-//!    company is not worth padding. None stands further than [`GROUPS_AHEAD_MAX`] groups behind the place that is being
+//!    differ from it by at most a part of it ([`GroupLimits::length_part`]), so that padding stays below about that part of the
+//!    computed tokens, or twice that where some are shorter and some longer. A call costs no more than one and a half
+//!    tokens on a CPU, so company is not worth padding there; on a GPU it is. None stands further than [`GROUPS_AHEAD_MAX`] groups behind the place that is being
 //!    served. Otherwise a flow with a long queue, which has company for every window, would be served with the turns of
 //!    others. So of two flows that always have windows waiting, neither is served more than these tokens and one window
 //!    before the other.
@@ -32,9 +32,27 @@ type Place = (u64, u64);
 /// Windows that wait, by priority.
 pub struct Scheduler<T> {
     arrivals: u64,
-    group_tokens_max: usize,
+    limits: GroupLimits,
     live: Waiting<T>,
     backfill: Waiting<T>,
+}
+
+/// How large a group may be, and how unequal its windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupLimits {
+    /// Computed tokens. Larger groups amortise the cost of a call over more tokens; beyond a hundred tokens nothing is gained on
+    /// a CPU, and where they outgrow the cache, much is lost. A group delays all of its documents to the end of a pass.
+    pub tokens_max: usize,
+    /// A companion may be shorter or longer than the first by this part of its length: of 32, a 32nd, so below 32 tokens not at
+    /// all. Not zero.
+    pub length_part: usize,
+}
+
+impl GroupLimits {
+    /// How much shorter or longer than `length` a companion may be, in tokens.
+    pub fn length_tolerance(self, length: usize) -> usize {
+        length / self.length_part
+    }
 }
 
 /// Windows of one priority, by model and length.
@@ -82,17 +100,9 @@ pub struct Running {
 /// longer.
 pub const GROUPS_AHEAD_MAX: u64 = 20;
 
-/// How much shorter or longer than `length` a companion may be, in tokens: below 32 not at all.
-pub fn length_tolerance(length: usize) -> usize {
-    length / 32
-}
-
 impl<T> Scheduler<T> {
-    /// `group_tokens_max`: computed tokens of one group. Larger groups amortise the cost of a call over
-    /// more tokens; beyond a hundred tokens nothing is gained on a CPU, and where they outgrow the cache, much is lost. A group
-    /// delays all of its documents to the end of a pass.
-    pub fn new(group_tokens_max: usize) -> Self {
-        Self { arrivals: 0, group_tokens_max, live: Waiting::new(), backfill: Waiting::new() }
+    pub fn new(limits: GroupLimits) -> Self {
+        Self { arrivals: 0, limits, live: Waiting::new(), backfill: Waiting::new() }
     }
 
     /// A window of `length` tokens joins the line.
@@ -119,11 +129,11 @@ impl<T> Scheduler<T> {
 
     /// Takes the next group of one priority; `None` where nothing of it waits.
     pub fn next_group_of(&mut self, priority: Priority) -> Option<Group<T>> {
-        let group_tokens_max = self.group_tokens_max;
+        let limits = self.limits;
         let waiting = self.waiting_mut(priority);
         let (model, length) = waiting.first()?;
         let mut windows: Vec<T> = waiting.pop((model, length)).into_iter().collect();
-        waiting.fill(&mut windows, (model, length), (1, length), group_tokens_max);
+        waiting.fill(&mut windows, (model, length), (1, length), limits);
         Some(Group { priority, model, windows })
     }
 
@@ -131,10 +141,10 @@ impl<T> Scheduler<T> {
     pub fn companions(&mut self, running: &Running) -> Vec<T> {
         let mut windows = Vec::new();
         if running.steps < running.passes {
-            let group_tokens_max = self.group_tokens_max;
+            let limits = self.limits;
             let waiting = self.waiting_mut(running.priority);
             let has = (running.windows, running.longest);
-            waiting.fill(&mut windows, (running.model, running.longest), has, group_tokens_max);
+            waiting.fill(&mut windows, (running.model, running.longest), has, limits);
         }
         windows
     }
@@ -184,11 +194,11 @@ impl<T> Waiting<T> {
         group: &mut Vec<T>,
         (model, length): (ModelIndex, usize),
         (mut windows, mut longest): (usize, usize),
-        group_tokens_max: usize,
+        limits: GroupLimits,
     ) {
-        let place_max = self.served.saturating_add((group_tokens_max as u64).saturating_mul(GROUPS_AHEAD_MAX));
-        for candidate in self.companions(model, length) {
-            while (windows + 1) * longest.max(candidate) <= group_tokens_max {
+        let place_max = self.served.saturating_add((limits.tokens_max as u64).saturating_mul(GROUPS_AHEAD_MAX));
+        for candidate in self.companions(model, length, limits.length_tolerance(length)) {
+            while (windows + 1) * longest.max(candidate) <= limits.tokens_max {
                 let Some(window) = self.pop_up_to((model, candidate), place_max) else { break };
                 group.push(window);
                 windows += 1;
@@ -198,8 +208,7 @@ impl<T> Waiting<T> {
     }
 
     /// Lengths that may join a window of `length`: the same, then the next nearest.
-    fn companions(&self, model: ModelIndex, length: usize) -> Vec<usize> {
-        let tolerance = length_tolerance(length);
+    fn companions(&self, model: ModelIndex, length: usize, tolerance: usize) -> Vec<usize> {
         let range = (model, length.saturating_sub(tolerance))..=(model, length + tolerance);
         let mut lengths: Vec<usize> = self.lines.range(range).map(|((_, length), _)| *length).collect();
         lengths.sort_by_key(|candidate| candidate.abs_diff(length));
@@ -234,8 +243,12 @@ mod tests {
 
     use super::*;
 
+    fn limits(tokens_max: usize) -> GroupLimits {
+        GroupLimits { tokens_max, length_part: 32 }
+    }
+
     fn scheduler(lengths: &[(ModelIndex, usize)]) -> Scheduler<usize> {
-        let mut scheduler = Scheduler::new(100);
+        let mut scheduler = Scheduler::new(limits(100));
         for (index, &(model, length)) in lengths.iter().enumerate() {
             scheduler.push(Priority::Live, 0, model, length, index);
         }
@@ -279,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_backfill_waits_for_what_is_live() {
-        let mut scheduler = Scheduler::new(20);
+        let mut scheduler = Scheduler::new(limits(20));
         for index in 0..4 {
             scheduler.push(Priority::Backfill, 0, 0, 10, index);
         }
@@ -294,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_flow_does_not_wait_for_the_backlog_of_another() {
-        let mut scheduler = Scheduler::new(10);
+        let mut scheduler = Scheduler::new(limits(10));
         for index in 0..100 {
             scheduler.push(Priority::Live, 0, 0, 10, index);
         }
@@ -313,7 +326,7 @@ mod tests {
 
     #[test]
     fn long_windows_use_up_the_turn_of_their_flow() {
-        let mut scheduler = Scheduler::new(1);
+        let mut scheduler = Scheduler::new(limits(1));
         for index in 0..2 {
             scheduler.push(Priority::Live, 0, 0, 40, index);
         }
@@ -327,7 +340,7 @@ mod tests {
     #[test]
     fn a_long_queue_is_not_served_with_the_turns_of_others() {
         const BUDGET: usize = 80;
-        let mut scheduler = Scheduler::new(BUDGET);
+        let mut scheduler = Scheduler::new(limits(BUDGET));
         let mut served = [0_usize; 3];
         // The first flow has company for each length that the others need.
         for index in 0..4_000 {
@@ -367,7 +380,7 @@ mod tests {
             refills in any::<u64>(),
         ) {
             let priority = |index: usize| if windows[index].0 { Priority::Live } else { Priority::Backfill };
-            let mut scheduler = Scheduler::new(budget);
+            let mut scheduler = Scheduler::new(limits(budget));
             // The places by rule 2: all come while nothing has been served.
             let mut served: BTreeMap<(Priority, Flow), usize> = BTreeMap::new();
             let mut waiting: BTreeSet<(Priority, usize, usize)> = BTreeSet::new();
@@ -407,7 +420,7 @@ mod tests {
                     prop_assert_eq!(priority(index), group.priority);
                 }
                 for &index in &group.windows {
-                    prop_assert!(windows[index].3.abs_diff(windows[group.windows[0]].3) <= length_tolerance(windows[group.windows[0]].3));
+                    prop_assert!(windows[index].3.abs_diff(windows[group.windows[0]].3) <= limits(budget).length_tolerance(windows[group.windows[0]].3));
                     prop_assert!(waiting.remove(&places[index]));
                 }
             }

@@ -1,8 +1,8 @@
 //! Runs a group of windows through a model's graphs.
 //!
 //! A [`ModelSession`] belongs to one thread and uses one core: on a CPU a document costs alone what it
-//! costs in a batch, so many single-threaded sessions beat one session of many threads. On a GPU one session computes
-//! large groups; hidden states go through the memory of this machine between two passes.
+//! costs in a batch, so many single-threaded sessions beat one session of many threads. On a GPU a session computes
+//! large groups, whose hidden states stay there between two passes.
 
 use std::{
     sync::Arc,
@@ -18,6 +18,7 @@ use ort::{
 };
 
 use super::{
+    device::Device,
     job::InferError,
     provider::Provider,
     runtime::{OnnxRuntime, SessionError, open_graph},
@@ -50,7 +51,13 @@ pub struct PartTimes {
 
 /// The sessions of a network's graphs.
 enum Network {
-    Stepped { embed: Session, layers: Vec<Session>, head: Session },
+    Stepped {
+        embed: Session,
+        layers: Vec<Session>,
+        head: Session,
+        /// Where hidden states are between two passes; `None`: in this machine's memory.
+        device: Option<Device>,
+    },
     Unrolled(Session),
 }
 
@@ -98,7 +105,7 @@ enum State {
     /// Of a network that is one graph.
     Inputs(Inputs),
     /// `hidden` is float32 `[batch, sequence, hidden]`, `lengths` int32 `[batch]` in tokens.
-    Hidden { hidden: DynValue, lengths: Tensor<i32> },
+    Hidden { hidden: DynValue, lengths: DynValue },
 }
 
 impl<T> Batch<T> {
@@ -173,6 +180,7 @@ impl ModelSession {
                     .map(|layer| open("layer", layer, &[("hidden", Float32), ("lengths", Int32)], "hidden_out"))
                     .collect::<Result<_, _>>()?,
                 head: open("head", head, &[("hidden", Float32)], "logits")?,
+                device: runtime.device().map_err(|error| runtime.unusable(&error))?,
             },
             GraphBytes::Unrolled { model: bytes } => {
                 let inputs = [("input_ids", Int64), ("token_type_ids", Int64), ("lengths", Int32)];
@@ -208,9 +216,11 @@ impl ModelSession {
         self.passes
     }
 
-    /// Whether windows may join: where layers are called in turn, only before the first of them.
+    /// Whether windows may join: where layers are called in turn, only before the first of them; where hidden states stay on
+    /// a device, only while there are none.
     pub fn is_open<T>(&self, batch: &Batch<T>) -> bool {
-        batch.turn(self.network.layers()) == 0
+        let joins = !matches!(self.network, Network::Stepped { device: Some(_), .. });
+        batch.is_empty() || (joins && batch.turn(self.network.layers()) == 0)
     }
 
     /// The logits of each window after the last pass, in order. Windows are padded at the right to the longest of the
@@ -263,7 +273,7 @@ impl ModelSession {
             match &batch.state {
                 State::Empty => Ok(entering),
                 State::Hidden { .. } if !session.is_open(batch) => {
-                    Err(ort::Error::new("windows join only before the first layer"))
+                    Err(ort::Error::new("windows join only before the first layer, and none on a device"))
                 }
                 State::Hidden { hidden, .. } => State::joined(hidden, &entering, &lengths),
                 State::Inputs(_) => Err(ort::Error::new("nothing can join a network that is one graph")),
@@ -299,7 +309,7 @@ impl ModelSession {
                 let is_sure = early.is_some_and(|exit| exit.leaves(&mut row.trail, row.depth, logits));
                 leaving.push(is_sure || row.depth == passes);
             }
-            batch.leave(&leaving, logits)
+            session.leave(batch, &leaving, logits)
         })
     }
 
@@ -317,10 +327,10 @@ impl ModelSession {
     }
 
     fn embed(&mut self, inputs: Inputs) -> Result<State, ort::Error> {
-        let Network::Stepped { embed, .. } = &mut self.network else { return Ok(State::Inputs(inputs)) };
+        let Network::Stepped { embed, device, .. } = &mut self.network else { return Ok(State::Inputs(inputs)) };
         let started = Instant::now();
         let Inputs { ids, token_types, lengths } = inputs;
-        let hidden = take(embed.run(ort::inputs!["input_ids" => ids, "token_type_ids" => token_types])?, "hidden")?;
+        let hidden = run(embed, device.as_ref(), [("input_ids", &ids), ("token_type_ids", &token_types)], "hidden")?;
         self.times.embed += started.elapsed();
         Ok(State::Hidden { hidden, lengths })
     }
@@ -331,9 +341,9 @@ impl ModelSession {
         let started = Instant::now();
         let turn = batch.turn(self.network.layers());
         let passed = match (&mut self.network, &mut batch.state) {
-            (Network::Stepped { layers, .. }, State::Hidden { hidden, lengths }) => {
-                let run = layers[turn].run(ort::inputs!["hidden" => &*hidden, "lengths" => &*lengths])?;
-                *hidden = take(run, "hidden_out")?;
+            (Network::Stepped { layers, device, .. }, State::Hidden { hidden, lengths }) => {
+                let inputs = [("hidden", &*hidden), ("lengths", &*lengths)];
+                *hidden = run(&mut layers[turn], device.as_ref(), inputs, "hidden_out")?;
                 1
             }
             _ => self.passes,
@@ -373,27 +383,36 @@ impl ModelSession {
         *time += started.elapsed();
         Ok(Some(logits))
     }
-}
 
-impl<T> Batch<T> {
     /// Takes out the rows that leave, with their logits.
-    fn leave(&mut self, leaving: &[bool], logits: Vec<Vec<f32>>) -> Result<Vec<(T, WindowLogits)>, ort::Error> {
+    fn leave<T>(
+        &mut self,
+        batch: &mut Batch<T>,
+        leaving: &[bool],
+        logits: Vec<Vec<f32>>,
+    ) -> Result<Vec<(T, WindowLogits)>, ort::Error> {
         if !leaving.contains(&true) {
             return Ok(Vec::new());
         }
         let staying: Vec<usize> = (0..leaving.len()).filter(|row| !leaving[*row]).collect();
-        let state = std::mem::replace(&mut self.state, State::Empty);
+        let state = std::mem::replace(&mut batch.state, State::Empty);
         let mut left = Vec::new();
-        for ((row, logits), leaves) in std::mem::take(&mut self.rows).into_iter().zip(logits).zip(leaving) {
+        for ((row, logits), leaves) in std::mem::take(&mut batch.rows).into_iter().zip(logits).zip(leaving) {
             if *leaves {
                 left.push((row.task, WindowLogits { logits, depth: row.depth }));
             } else {
-                self.rows.push(row);
+                batch.rows.push(row);
             }
         }
         if let (State::Hidden { hidden, .. }, false) = (&state, staying.is_empty()) {
-            let lengths: Vec<usize> = self.rows.iter().map(|row| row.length).collect();
-            self.state = State::gathered(&[(hidden, &staying)], &lengths)?;
+            let lengths: Vec<usize> = batch.rows.iter().map(|row| row.length).collect();
+            batch.state = match &mut self.network {
+                Network::Stepped { device: Some(device), .. } => State::Hidden {
+                    hidden: device.rows(hidden, &staying)?,
+                    lengths: lengths_tensor(lengths.iter().copied())?,
+                },
+                _ => State::gathered(&[(hidden, &staying)], &lengths)?,
+            };
         }
         Ok(left)
     }
@@ -453,12 +472,12 @@ impl PartTimes {
 
 /// A group as the graphs take it.
 struct Inputs {
-    /// `[batch, sequence]`, 0 where padded.
-    ids: Tensor<i64>,
-    /// `[batch, sequence]`
-    token_types: Tensor<i64>,
-    /// `[batch]`, in tokens.
-    lengths: Tensor<i32>,
+    /// int64 `[batch, sequence]`, 0 where padded.
+    ids: DynValue,
+    /// int64 `[batch, sequence]`
+    token_types: DynValue,
+    /// int32 `[batch]`, in tokens.
+    lengths: DynValue,
 }
 
 impl Inputs {
@@ -473,16 +492,30 @@ impl Inputs {
             token_types[window.second_from.min(window.ids.len())..window.ids.len()].fill(1);
         }
         Ok(Self {
-            ids: Tensor::from_array(([batch, longest], ids))?,
-            token_types: Tensor::from_array(([batch, longest], token_types))?,
+            ids: Tensor::from_array(([batch, longest], ids))?.into_dyn(),
+            token_types: Tensor::from_array(([batch, longest], token_types))?.into_dyn(),
             lengths: lengths_tensor(windows.iter().map(|window| window.ids.len()))?,
         })
     }
 }
 
-fn lengths_tensor(lengths: impl Iterator<Item = usize>) -> Result<Tensor<i32>, ort::Error> {
+fn lengths_tensor(lengths: impl Iterator<Item = usize>) -> Result<DynValue, ort::Error> {
     let lengths: Vec<i32> = lengths.map(|length| i32::try_from(length).unwrap_or(i32::MAX)).collect();
-    Tensor::from_array(([lengths.len()], lengths))
+    Ok(Tensor::from_array(([lengths.len()], lengths))?.into_dyn())
+}
+
+/// Runs a graph of hidden states, which stay on the device where there is one.
+fn run(
+    session: &mut Session,
+    device: Option<&Device>,
+    inputs: [(&str, &DynValue); 2],
+    output: &str,
+) -> Result<DynValue, ort::Error> {
+    if let Some(device) = device {
+        return device.run(session, &inputs, output);
+    }
+    let [(first, one), (second, other)] = inputs;
+    take(session.run(ort::inputs![first => one, second => other])?, output)
 }
 
 fn take(mut outputs: ort::session::SessionOutputs<'_>, name: &str) -> Result<DynValue, ort::Error> {

@@ -13,7 +13,7 @@ use std::{
 use super::{
     job::{InferError, Job, ModelIndex, Priority, WindowTask, split},
     runtime::{OnnxRuntime, SessionError},
-    scheduler::{Group, Running, Scheduler},
+    scheduler::{Group, GroupLimits, Running, Scheduler},
     session::{Batch, ModelSession},
 };
 use crate::{
@@ -29,8 +29,7 @@ pub struct EngineConfig {
     pub sessions: NonZeroUsize,
     /// Whether each of these threads keeps to one core of those this process may use.
     pub pin_threads: bool,
-    /// See [`Scheduler::new`].
-    pub group_tokens_max: usize,
+    pub group: GroupLimits,
     /// Tokens of one live flow that may wait. Enough that a worker always finds companions of equal length; what is above
     /// only costs memory and latency.
     pub queue_tokens_max: usize,
@@ -75,7 +74,7 @@ impl Engine {
         metrics::gauge!(names::ENGINE_SESSIONS, "provider" => runtime.provider().to_string())
             .set(config.sessions.get() as f64);
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue { scheduler: Scheduler::new(config.group_tokens_max), closed: false }),
+            queue: Mutex::new(Queue { scheduler: Scheduler::new(config.group), closed: false }),
             work: Condvar::new(),
             room: Condvar::new(),
             config,

@@ -7,6 +7,8 @@ use albertine::{
     engine::{
         Engine, EngineConfig, Job, Priority,
         job::JobInput,
+        runtime::OnnxRuntime,
+        scheduler::GroupLimits,
         session::{Batch, ModelSession},
     },
     model::folder::{Model, WindowLogits},
@@ -63,7 +65,7 @@ fn the_logits_after_the_last_pass_are_those_of_full_depth() {
 #[test]
 fn windows_that_enter_at_any_step_are_answered_as_if_alone() {
     let goldens: Vec<_> = goldens().into_iter().map(|golden| golden.input_ids).collect();
-    check_windows_that_enter(&model(), &goldens);
+    check_windows_that_enter(runtime(), &model(), &goldens, 4);
 }
 
 #[test]
@@ -79,7 +81,7 @@ fn windows_that_enter_between_layers_called_in_turn_are_answered_as_if_alone() {
         serde_json::from_value(row["input_ids"].clone()).unwrap()
     };
     let texts: Vec<Vec<u32>> = corpus.lines().map(ids).filter(|ids| ids.len() <= 32).collect();
-    check_windows_that_enter(&model, &texts);
+    check_windows_that_enter(runtime(), &model, &texts, 3);
 
     let mut session = ModelSession::open(runtime(), &model).unwrap();
     let mut batch = Batch::at_full_depth();
@@ -90,8 +92,15 @@ fn windows_that_enter_between_layers_called_in_turn_are_answered_as_if_alone() {
     assert!(error.to_string().contains("only before the first layer"), "{error}");
 }
 
-fn check_windows_that_enter(model: &Model, texts: &[Vec<u32>]) {
-    let mut session = ModelSession::open(runtime(), model).unwrap();
+#[test]
+fn windows_whose_states_stay_on_a_device_leave_it_as_the_rule_says() {
+    let goldens: Vec<Vec<u32>> = goldens().into_iter().map(|golden| golden.input_ids).collect();
+    check_windows_that_enter(&runtime().clone().handing_on_states(), &model(), &goldens, 8);
+}
+
+/// So many come at once whenever they may.
+fn check_windows_that_enter(runtime: &OnnxRuntime, model: &Model, texts: &[Vec<u32>], at_once: usize) {
+    let mut session = ModelSession::open(runtime, model).unwrap();
     let exit = model.early_exit.as_ref().unwrap();
     let every: Vec<_> = texts.iter().map(|ids| session.infer_every_depth(Tokens::single(ids)).unwrap()).collect();
     let mut batch = Batch::new();
@@ -99,8 +108,8 @@ fn check_windows_that_enter(model: &Model, texts: &[Vec<u32>]) {
     let mut waiting = texts.iter().enumerate();
     let mut depths_together = 0;
     loop {
-        // Three come whenever they may, whatever their lengths, so that rows of all depths lie beside each other.
-        let room = if session.is_open(&batch) { 3 } else { 0 };
+        // Whatever their lengths, so that rows of all depths lie beside each other.
+        let room = if session.is_open(&batch) { at_once } else { 0 };
         let entering: Vec<Numbered<'_>> =
             waiting.by_ref().take(room).map(|(index, ids)| Numbered(index, Tokens::single(ids))).collect();
         if entering.is_empty() && batch.is_empty() {
@@ -142,7 +151,7 @@ fn the_engine_answers_every_window_as_the_rule_says() {
     let config = EngineConfig {
         sessions: NonZeroUsize::new(2).unwrap(),
         pin_threads: true,
-        group_tokens_max: 256,
+        group: GroupLimits { tokens_max: 256, length_part: 32 },
         queue_tokens_max: 2000,
         backfill_queue_tokens_max: 2000,
     };

@@ -11,7 +11,7 @@ use std::{
 };
 
 use albertine::{
-    engine::{Answer, Engine, EngineConfig, Job, JobResult, Priority, job::JobInput},
+    engine::{Answer, Engine, EngineConfig, Job, JobResult, Priority, job::JobInput, scheduler::GroupLimits},
     model::folder::Model,
     text::tokenize::{TokenWindow, Tokens},
 };
@@ -23,7 +23,7 @@ pub(super) fn engine(sessions: usize, queue_tokens_max: usize) -> Engine {
     let config = EngineConfig {
         sessions: NonZeroUsize::new(sessions).unwrap(),
         pin_threads: true,
-        group_tokens_max: 256,
+        group: GroupLimits { tokens_max: 256, length_part: 32 },
         queue_tokens_max,
         backfill_queue_tokens_max: queue_tokens_max,
     };
