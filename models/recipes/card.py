@@ -59,9 +59,10 @@ def origin(recipe, report):
     layers = len(networks.SOURCE_LAYERS)
     return (
         "## How it was made\n\n"
-        f"`bge-small-en-v1.5` (MIT) was fine-tuned and distilled into {layers} layers that are called in turn, in all "
+        f"{' and '.join(f'`{name}`' for name in networks.ENCODERS)} (MIT) were fine-tuned and distilled into {layers} layers that are "
+        "called in turn, in all "
         f"{networks.PASSES} passes: hidden states and logits, every pass trained with the same head. `models/recipes/README.md` has the commands, `EXPERIMENTS.md` beside it what else was "
-        "tried. The weights are released under MIT like the teacher's; the data sets have terms of their own, some of them for "
+        "tried. The weights are released under MIT like the teachers'; the data sets have terms of their own, some of them for "
         "research only: read them before retraining, or before relying on the weights commercially.\n\n"
         "Fitted after training (bias of the classes, temperatures, when a text leaves early) on: "
         f"{', '.join(recipe.texts.TUNING_SETS)}.\n\n"

@@ -1,7 +1,7 @@
-"""How the two networks learn: the teacher from labels, the student from the teacher and from labels, at every depth.
+"""How the two networks learn: the teachers from labels, the student from the teachers and from labels, at every depth.
 
-After Jiao et al. 2020, "TinyBERT: Distilling BERT for Natural Language Understanding": hidden states and logits of the
-teacher, on texts with and without labels.
+After Jiao et al. 2020, "TinyBERT: Distilling BERT for Natural Language Understanding": hidden states and logits of
+teachers, on texts with and without labels.
 """
 
 from dataclasses import dataclass
@@ -30,13 +30,12 @@ def cross_entropy(logits, labels, weights):
 
 
 def teacher_loss(teacher, machine):
-    """Loss of the teacher on a batch, from its labels."""
+    """Loss of a teacher on a batch, from its labels."""
 
-    def loss_of(batch):
-        input_ids, mask = batch.inputs(machine.device)
+    def loss_of(input_ids, mask, labels, weights):
         with machine.precision():
-            logits = teacher(input_ids=input_ids, attention_mask=mask).logits
-        return cross_entropy(logits, *batch.truth(machine.device))
+            logits = teacher(input_ids, networks.attention_bias(mask)).logits
+        return cross_entropy(logits, labels, weights)
 
     return loss_of
 
@@ -64,28 +63,26 @@ def divergence(logits, wanted):
     return TEMPERATURE**2 * functional.kl_div(own, wanted, reduction="none").sum(-1)
 
 
-def student_loss(student, teacher, weights, machine):
+def student_loss(student, teachers, weights, machine):
     """Loss of the student on a batch: every depth counts, deeper ones more."""
     # The last pass counts most: what leaves early is sure already, and what is not sure goes all the way.
     depth_weights = range(1, networks.PASSES + 1)
     pairs = followed_states()
 
-    def loss_of(batch):
-        input_ids, mask = batch.inputs(machine.device)
-        labels, row_weights = batch.truth(machine.device)
+    def loss_of(input_ids, mask, labels, row_weights):
         with torch.no_grad(), machine.precision():
-            wanted = teacher(input_ids=input_ids, attention_mask=mask, output_hidden_states=True)
+            wanted_states, wanted = teachers(input_ids, mask)
         with machine.precision():
             states, logits = student(input_ids, mask)
         # The first token is the head's: every depth has to say a label there, which the teacher's lower layers do not know.
         real = mask[:, 1:, None].float()
         total = (
             weights.hidden
-            * sum(distance(states[own][:, 1:], wanted.hidden_states[followed][:, 1:], real) for own, followed in pairs)
+            * sum(distance(states[own][:, 1:], wanted_states[followed][:, 1:], real) for own, followed in pairs)
             / len(pairs)
         )
         for weight, own in zip(depth_weights, logits):
-            distilled = (divergence(own, wanted.logits) * row_weights).mean()
+            distilled = (divergence(own, wanted) * row_weights).mean()
             labelled = cross_entropy(own, labels, row_weights)
             of_logits = weights.labels * labelled + (1 - weights.labels) * distilled
             total = total + weight / sum(depth_weights) * of_logits

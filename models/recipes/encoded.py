@@ -15,7 +15,13 @@ SORTED_ROWS = 6144
 
 # A text without label is read in windows that begin and end with a sentence: a third of a phrase's length, most of a
 # sentence's, some of a paragraph's. In tokens, drawn evenly.
-WINDOW_LENGTHS = (8, 16, 16, 24, 24, 32, 32, 48, 64, 96, 128, 190)
+WINDOW_LENGTHS = (8, 16, 16, 24, 24, 32, 32, 48, 64, 96, 128, 254)
+
+# Lengths that windows are padded to where a step is recorded for each: few enough to record, near enough to pad little.
+RECORDED_LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+
+# Steps over which a learning rate rises, so that the first gradients, which say little, move little.
+RISE_STEPS = 75
 
 # Tokens of a text that are kept.
 LONGEST_TEXT = 1500
@@ -154,17 +160,29 @@ class Batch:
         places = torch.arange(ids.shape[1], device=device)
         return ids, (places < torch.from_numpy(self.lengths).to(device)[:, None]).long()
 
-    def truth(self, device):
-        """Labels and weights as tensors [rows]."""
-        return torch.from_numpy(self.labels).to(device), torch.from_numpy(self.weights).to(device)
+    def tensors(self, device):
+        """What a loss is of: input ids and attention mask [rows, sequence], labels and weights [rows]."""
+        return *self.inputs(device), torch.from_numpy(self.labels).to(device), torch.from_numpy(self.weights).to(device)
+
+    def padded(self, rows, length):
+        """The same with so many rows of that length. What is added counts nothing, and means over rows stay what they were."""
+        more = rows - len(self.labels)
+        return Batch(
+            numpy.pad(self.ids, ((0, more), (0, length - self.ids.shape[1]))),
+            numpy.pad(self.lengths, (0, more)),
+            numpy.pad(self.labels, (0, more), constant_values=-1),
+            numpy.pad(self.weights, (0, more)) * numpy.float32(rows / len(self.labels)),
+        )
 
 
 class Mixture:
     """Batches from several streams, each with its share of the rows, for so many processes at once."""
 
-    def __init__(self, streams, shares, batch_tokens, seed, processes=1):
+    def __init__(self, streams, shares, batch_tokens, seed, processes=1, is_recorded=False):
         self.streams, self.batch_tokens, self.seed, self.processes = streams, batch_tokens, seed, processes
         self.counts = [round(SORTED_ROWS * share / sum(shares)) for share in shares]
+        self.padded_length = recorded_length if is_recorded else as_it_is
+        self.rise_tokens = RISE_STEPS * batch_tokens * processes
 
     def batches(self, chunk):
         """All batches of one chunk of rows; those of one step have rows of similar length, so that no process waits long."""
@@ -172,18 +190,28 @@ class Mixture:
         for stream, count in zip(self.streams, self.counts):
             rows += stream.rows(chunk * count, count)
         rows.sort(key=lambda row: len(row[0]))
-        batches = [Batch.of(batch) for batch in group(rows, self.batch_tokens)]
+        batches = [Batch.of(batch) for batch in group(rows, self.batch_tokens, self.padded_length)]
         steps = [batches[first : first + self.processes] for first in range(0, len(batches), self.processes)]
         left_over = steps.pop() if len(steps[-1]) < self.processes else []
         random.Random(f"{self.seed} {chunk}").shuffle(steps)
         return [batch for step in steps for batch in step] + left_over
 
 
-def group(rows, batch_tokens):
+def recorded_length(length):
+    """The length that a window of this one is padded to where steps are recorded."""
+    return next(recorded for recorded in RECORDED_LENGTHS if recorded >= length)
+
+
+def as_it_is(length):
+    """The length that a window of this one is padded to where they are not."""
+    return length
+
+
+def group(rows, batch_tokens, padded_length=as_it_is):
     """Rows sorted by length in batches of at most `batch_tokens` tokens, padding included."""
     batches = [[]]
     for row in rows:
-        if batches[-1] and (len(batches[-1]) + 1) * len(row[0]) > batch_tokens:
+        if batches[-1] and (len(batches[-1]) + 1) * padded_length(len(row[0])) > batch_tokens:
             batches.append([])
         batches[-1].append(row)
     return batches

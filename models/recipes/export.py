@@ -157,7 +157,7 @@ def conversion_options(recipe, work, options, held_out, temperature):
         force=True,
         recipe="models/recipes/recipe.py",
         source="models/recipes",
-        teacher="bge-small-en-v1.5 (MIT)",
+        teacher=" and ".join(f"{name} (MIT)" for name in networks.ENCODERS),
         data=sorted(json.loads(work.report.read_text())["kept"]),
     )
 

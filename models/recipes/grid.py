@@ -27,7 +27,8 @@ METHOD = "mse"
 def rounded_weight(weight):
     """A weight [outputs, inputs] on the grid."""
     scales = weight.detach().abs().amax(1).clamp_min(SCALE_FLOOR) / WEIGHT_LIMIT
-    zeros = torch.zeros_like(scales, dtype=torch.int32)
+    # Not integers, whose range is looked at on the CPU: a step on a GPU must not wait for that.
+    zeros = torch.zeros_like(scales)
     return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -WEIGHT_LIMIT, WEIGHT_LIMIT)
 
 

@@ -1,7 +1,7 @@
-"""The recipes' two networks: the BERT teacher read from the bge-small ONNX file, and the ALBERT student.
+"""The recipes' networks: the BERT teachers read from the ONNX files of sentence encoders, and the ALBERT student.
 
-The student is written out rather than imported, so that every pass gives its hidden states and logits, and so that attention is
-computed the fast way of each device; `checkpoint_model` gives transformers' own.
+The student is written out rather than imported, so that every pass gives its hidden states and logits; `checkpoint_model` gives
+transformers' own.
 """
 
 import contextlib
@@ -21,9 +21,15 @@ HIDDEN_SIZE = 384
 HEADS = 12
 INTERMEDIATE_SIZE = 1536
 TEACHER_LAYERS = 12
-TEACHER_FROZEN = 3
 TEACHER_POSITIONS = 512
 NORM_EPSILON = 1e-12
+
+# Sentence encoders of one shape and one vocabulary that the teachers start from: names of their files. The student starts from
+# layers of the first.
+ENCODERS = ("bge-small-en-v1.5", "e5-small-v2")
+
+# Of the teachers' hidden states; without it three times through the labelled texts are too many.
+TEACHER_DROPOUT = 0.1
 
 # The student. In int8 the graphs take 11.8 MB: 4.0 the words, 0.3 positions and projection, 7.1 the layers, 0.3 the head.
 VOCABULARY_SIZE = 15500
@@ -35,8 +41,8 @@ SOURCE_LAYERS = (0, 1, 2, 3)
 PASSES = 8
 
 
-def teacher_network(labels, device="cpu"):
-    """An untrained bge-small-shaped classifier."""
+def teacher_network(labels):
+    """An untrained classifier of the encoders' shape."""
     config = BertConfig(
         vocab_size=VOCABULARY_SIZE,
         hidden_size=HIDDEN_SIZE,
@@ -45,17 +51,18 @@ def teacher_network(labels, device="cpu"):
         intermediate_size=INTERMEDIATE_SIZE,
         max_position_embeddings=TEACHER_POSITIONS,
         num_labels=labels,
-        hidden_dropout_prob=0.0,
+        hidden_dropout_prob=TEACHER_DROPOUT,
         attention_probs_dropout_prob=0.0,
         classifier_dropout=0.1,
     )
-    # On a CPU the backward pass of eager attention is the fast one.
-    config._attn_implementation = "sdpa" if device == "cuda" else "eager"
+    # On a CPU its backward pass is the fast one; on a GPU that of `scaled_dot_product_attention` gave NaN in bfloat16 for batches
+    # of 64 tokens a row.
+    config._attn_implementation = "eager"
     return BertForSequenceClassification(config)
 
 
-def read_bge(onnx_path):
-    """Weights of bge-small-en-v1.5 by transformers' names, as numpy arrays."""
+def read_encoder(onnx_path):
+    """Weights of an encoder by transformers' names, as numpy arrays."""
     initializers = onnx.load(onnx_path).graph.initializer
     weights = {tensor.name: numpy_helper.to_array(tensor).copy() for tensor in initializers}
     # The export gives matrix products running numbers, six to a layer and in this order.
@@ -77,19 +84,33 @@ def read_bge(onnx_path):
     return {name: value for name, value in weights.items() if name.split(".")[0] in ("embeddings", "encoder")}
 
 
-def teacher_of(weights, labels, device="cpu"):
-    """The teacher with bge's weights; pooler and classifier start untrained."""
-    network = teacher_network(labels, device)
+def teacher_of(weights, labels):
+    """A teacher with an encoder's weights; pooler and classifier start untrained."""
+    network = teacher_network(labels)
     state = network.state_dict()
     state |= {
         "bert." + name: torch.as_tensor(value).float() for name, value in weights.items() if "bert." + name in state
     }
     network.load_state_dict(state)
-    # Fine-tuning a few thousand frequent rows would shift them against all others, and costs a third of a step; what the
-    # lowest layers do, every task needs.
+    # Fine-tuning a few thousand frequent rows would shift them against all others, and costs a third of a step.
     network.bert.embeddings.requires_grad_(False)
-    network.bert.encoder.layer[:TEACHER_FROZEN].requires_grad_(False)
     return network
+
+
+class Teachers(nn.Module):
+    """Several teachers as one: the mean of their logits, and the hidden states of the first."""
+
+    def __init__(self, networks):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, input_ids, mask):
+        """Hidden states of the embedding and after every layer, and logits."""
+        first, *others = (
+            network(input_ids, attention_bias(mask).to(network.dtype), output_hidden_states=place == 0)
+            for place, network in enumerate(self.networks)
+        )
+        return first.hidden_states, sum((other.logits for other in others), first.logits) / len(self.networks)
 
 
 # What the projection is fitted on: windows are seldom longer, and more samples change nothing.
@@ -98,11 +119,14 @@ SAMPLES_FITTED = 40000
 
 
 def attend(query, key, value, bias):
-    """Scaled dot-product attention. On a CPU the backward pass of the plain products is the fast one."""
-    if query.device.type == "cuda":
-        return functional.scaled_dot_product_attention(query, key, value, bias.to(query.dtype))
+    """Scaled dot-product attention, as the teachers compute it."""
     scores = query @ key.transpose(-1, -2) / math.sqrt(HIDDEN_SIZE // HEADS) + bias
     return scores.softmax(-1).to(value.dtype) @ value
+
+
+def attention_bias(mask):
+    """What is added to attention's scores: 0 for real tokens and very negative for padding, shape [batch, 1, 1, sequence]."""
+    return (1.0 - mask[:, None, None, :].float()) * -10000.0
 
 
 def plain(_layer, _site, linear, values):
@@ -123,10 +147,7 @@ class Layer(nn.Module):
         self.output_norm = nn.LayerNorm(HIDDEN_SIZE, eps=NORM_EPSILON)
 
     def forward(self, hidden, bias, product):
-        """`bias` is 0 for real tokens and very negative for padding, shape [batch, 1, 1, sequence].
-
-        `product(site, linear, values)` computes the linears; see `plain`.
-        """
+        """`bias` as of `attention_bias`; `product(site, linear, values)` computes the linears, see `plain`."""
         batch, sequence, _ = hidden.shape
         packed = product("attention", self.attention, hidden).view(batch, sequence, 3, HEADS, HIDDEN_SIZE // HEADS)
         query, key, value = packed.permute(2, 0, 3, 1, 4)
@@ -172,7 +193,7 @@ class Albert(nn.Module):
 
     def forward(self, input_ids, attention_mask):
         """Hidden states of the embedding and after every pass, and the logits after every pass."""
-        bias = (1.0 - attention_mask[:, None, None, :].float()) * -10000.0
+        bias = attention_bias(attention_mask)
         states = [self.embed(input_ids, torch.zeros_like(input_ids))]
         for number in range(PASSES):
             index = number % len(self.layers)
@@ -258,7 +279,7 @@ class Embedding:
 
 def frozen(network, checkpoint):
     """A network with the weights of a checkpoint of training, no longer to be trained."""
-    network.load_state_dict(torch.load(checkpoint, weights_only=True)["network"])
+    network.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["network"])
     return network.eval().requires_grad_(False)
 
 

@@ -1,12 +1,12 @@
 """Makes a model that ships, from its texts to its folder and its card. Every stage goes on where it was stopped.
 
     texts     reads the data sets, keeps apart what is measured on, prunes the vocabulary, writes token ids
-    teacher   fine-tunes bge-small-en-v1.5
-    student   distils it into an ALBERT with one group of layers: at a constant rate, then at a falling one on the grid of int8
+    teachers  fine-tunes two small sentence encoders
+    student   distils them into an ALBERT with one group of layers: at a constant rate, then at a falling one on the grid of int8
     export    saves a Hugging Face checkpoint, converts it to a verified folder, and fits when a text may leave early
     measure   measures the folder through the program and through transformers, and writes its card
 
-`teacher` and `student` read the work folder alone, so they can run on a machine that has nothing else.
+`teachers` and `student` read the work folder alone, so they can run on a machine that has nothing else.
 """
 
 import argparse
@@ -38,8 +38,8 @@ LOG = logging.getLogger("recipe")
 
 # The stages in their order, and which options each needs.
 STAGES = {
-    "texts": ("data", "demo", "bge"),
-    "teacher": (),
+    "texts": ("data", "demo", "encoders"),
+    "teachers": (),
     "student": (),
     "export": ("data", "albertine"),
     "measure": ("data", "demo", "albertine"),
@@ -47,18 +47,21 @@ STAGES = {
 
 
 TEACHER_RATE = 1e-4
-STUDENT_RATE = 3e-4
+DISTIL_RATE = {"cpu": 3e-4, "cuda": 5e-4}
+# On CPUs batches are small: a higher rate would unlearn what long texts have taught.
+FINISH_RATE = {"cpu": 1e-4, "cuda": 5e-4}
 
 # Tokens of a batch over all processes. Smaller ones give more steps; in them the optimiser and the exchange of gradients weigh more.
-TEACHER_BATCH_TOKENS = {"cpu": 4096, "cuda": 16384}
+TEACHER_BATCH_TOKENS = {"cpu": 4096, "cuda": 8192}
 STUDENT_BATCH_TOKENS = {"cpu": 2048, "cuda": 16384}
 
-# The student starts from layers of the teacher, so its hidden states only have to stay near; at the end the logits decide.
-DISTIL_WEIGHTS = distillation.Weights(hidden=0.3, labels=0.3)
-FINISH_WEIGHTS = distillation.Weights(hidden=0.1, labels=0.5)
+# The student starts from layers of a teacher, so its hidden states only have to stay near; at the end the logits decide. It reads
+# the labelled texts more often than the teachers did, and must not know them by heart.
+DISTIL_WEIGHTS = distillation.Weights(hidden=0.3, labels=0.2)
+FINISH_WEIGHTS = distillation.Weights(hidden=0.1, labels=0.3)
 
-# Tokens of the windows that are trained on, shorter than those that the program reads: attention's work grows with their square.
-LONGEST = 192
+# Tokens of the windows that are trained on, which are those that the program reads.
+LONGEST = networks.MAX_POSITIONS
 
 # Rows of each set that is looked at after a stage.
 VALIDATION_ROWS = 500
@@ -86,14 +89,16 @@ def write_texts(recipe, work, options):
     made, made_removed = overlaps.without_overlap(recipe.texts.made_from(labelled), measured)
     labelled += made
     unlabelled, also_removed = overlaps.without_overlap(recipe.texts.unlabelled_texts(options.data), measured)
-    bge = Path(options.bge)
-    old = vocabulary.plain(str(bge / "bge-small-en-v1.5-tokenizer.json"))
+    encoders = Path(options.encoders)
+    old = vocabulary.plain(str(encoders / f"{networks.ENCODERS[0]}-tokenizer.json"))
     words = vocabulary.Vocabulary(old, frequencies_of_all(old, options.data, work), networks.VOCABULARY_SIZE)
     tokenizer = words.tokenizer()
     tokenizer.save(str(work.tokenizer))
-    weights = networks.read_bge(bge / "bge-small-en-v1.5.onnx")
-    weights["embeddings.word_embeddings.weight"] = words.table(weights["embeddings.word_embeddings.weight"])
-    numpy.savez_compressed(work.bge, **{name: value.astype(numpy.float16) for name, value in weights.items()})
+    for name in networks.ENCODERS:
+        weights = networks.read_encoder(encoders / f"{name}.onnx")
+        weights["embeddings.word_embeddings.weight"] = words.table(weights["embeddings.word_embeddings.weight"])
+        halves = {name: value.astype(numpy.float16) for name, value in weights.items()}
+        numpy.savez_compressed(work.encoder(name), **halves)
 
     def write(kind, examples, weights):
         ids = vocabulary.encode(tokenizer, [example.text for example in examples], encoded.LONGEST_TEXT)
@@ -136,58 +141,81 @@ def mixture(work, kinds, shares, batch_tokens, options, machine):
         for place, kind in enumerate(kinds)
     ]
     tokens_of_batch = options.batch_tokens or batch_tokens[options.device]
-    return encoded.Mixture(streams, shares, tokens_of_batch // machine.processes, options.seed, machine.processes)
+    return encoded.Mixture(
+        streams, shares, tokens_of_batch // machine.processes, options.seed, machine.processes, options.device == "cuda"
+    )
 
 
-def load_teacher(recipe, work, machine):
-    """The teacher as it starts."""
-    with numpy.load(work.bge) as weights:
-        return networks.teacher_of(dict(weights), len(recipe.texts.LABELS), machine.device).to(machine.device)
+def load_teacher(name, recipe, work, machine):
+    """A teacher as it starts."""
+    with numpy.load(work.encoder(name)) as weights:
+        return networks.teacher_of(dict(weights), len(recipe.texts.LABELS)).to(machine.device)
 
 
-def train_teacher(machine, work, options):
-    """Stage `teacher`."""
+def load_teachers(recipe, work, machine):
+    """All teachers as they were trained, as one."""
+    return networks.Teachers(
+        networks.frozen(load_teacher(name, recipe, work, machine), work.checkpoint(name)) for name in networks.ENCODERS
+    )
+
+
+def train_teachers(machine, work, options):
+    """Stage `teachers`, one after the other."""
     recipe = RECIPES[options.model]
-    torch.manual_seed(options.seed)
-    schedule = training.Schedule(tokens(recipe.teacher_tokens, options), TEACHER_RATE, work.checkpoint("teacher"))
-    if training.is_complete(schedule):
-        return
-    teacher = load_teacher(recipe, work, machine)
-    batches = mixture(work, ["labelled"], [1], TEACHER_BATCH_TOKENS, options, machine)
-    training.train(teacher, batches, schedule, machine, distillation.teacher_loss(teacher, machine))
+    for name in networks.ENCODERS:
+        torch.manual_seed(options.seed)
+        batches = mixture(work, ["labelled"], [1], TEACHER_BATCH_TOKENS, options, machine)
+        schedule = training.Schedule(
+            tokens(recipe.teacher_tokens, options), TEACHER_RATE, work.checkpoint(name), batches.rise_tokens
+        )
+        if training.is_complete(schedule):
+            continue
+        teacher = load_teacher(name, recipe, work, machine)
+        training.train(teacher, batches, schedule, machine, distillation.teacher_loss(teacher, machine))
     if machine.rank == 0:
-        validate(recipe, work, machine, lambda ids, mask: teacher(input_ids=ids, attention_mask=mask).logits[:, None])
+        together = load_teachers(recipe, work, machine)
+        for name, network in zip(networks.ENCODERS, together.networks):
+            LOG.info("%s alone", name)
+            validate_teachers(recipe, work, machine, networks.Teachers([network]))
+        LOG.info("%s", " and ".join(networks.ENCODERS))
+        validate_teachers(recipe, work, machine, together)
+
+
+def validate_teachers(recipe, work, machine, teachers):
+    """`validate` for teachers, which have one depth."""
+    validate(recipe, work, machine, lambda ids, mask: teachers(ids, mask)[1][:, None])
 
 
 def train_student(machine, work, options):
     """Stage `student`: two runs."""
     recipe = RECIPES[options.model]
     torch.manual_seed(options.seed)
-    teacher = networks.frozen(load_teacher(recipe, work, machine), work.checkpoint("teacher"))
+    teachers = load_teachers(recipe, work, machine)
     kinds = ["labelled", "unlabelled"]
     frequencies = frequencies_of([encoded.Texts.read(work.texts(kind)) for kind in kinds])
-    student = networks.albert_from_teacher(teacher.cpu(), frequencies).to(machine.device)
-    # Frozen, so that its weights need not be rounded anew for each batch.
-    teacher.to(machine.device, machine.dtype)
+    student = networks.albert_from_teacher(teachers.networks[0].cpu(), frequencies).to(machine.device)
+    # Frozen, so that their weights need not be rounded anew for each batch.
+    teachers.to(machine.device, machine.dtype)
     runs = [
-        ("distil", recipe.distil_tokens, True, DISTIL_WEIGHTS),
-        ("finish", recipe.finish_tokens, False, FINISH_WEIGHTS),
+        ("distil", recipe.distil_tokens, True, DISTIL_RATE, DISTIL_WEIGHTS),
+        ("finish", recipe.finish_tokens, False, FINISH_RATE, FINISH_WEIGHTS),
     ]
     shares = [1, recipe.unlabelled_share]
-    for name, length, is_first, weights in runs:
+    for name, length, is_first, rates, weights in runs:
         checkpoint = work.checkpoint(name)
+        batches = mixture(work, kinds, shares, STUDENT_BATCH_TOKENS, options, machine)
+        rise = batches.rise_tokens if is_first else 0
         schedule = training.Schedule(
-            tokens(length, options), STUDENT_RATE, checkpoint, rises=is_first, falls=not is_first
+            tokens(length, options), rates[options.device], checkpoint, rise, falls=not is_first
         )
         if training.is_complete(schedule):
-            student.load_state_dict(torch.load(checkpoint, weights_only=True)["network"])
+            student.load_state_dict(torch.load(checkpoint, weights_only=True, map_location="cpu")["network"])
             continue
         if is_first:
             # They come from what was before this run was made longer.
             work.checkpoint("finish").unlink(missing_ok=True)
             work.roundings.unlink(missing_ok=True)
-        batches = mixture(work, kinds, shares, STUDENT_BATCH_TOKENS, options, machine)
-        loss = distillation.student_loss(student, teacher, weights, machine)
+        loss = distillation.student_loss(student, teachers, weights, machine)
         product = (
             networks.plain if is_first else grid.on_grid(roundings(student, batches, work, machine), machine.device)
         )
@@ -245,7 +273,8 @@ def parser():
     top.add_argument("--work", required=True, help="folder for token ids and checkpoints")
     top.add_argument("--data", help="folder of gzip'd JSONL sets")
     top.add_argument("--demo", help="vaderSentiment source distribution (.tar.gz)")
-    top.add_argument("--bge", help="folder with bge-small-en-v1.5.onnx and bge-small-en-v1.5-tokenizer.json")
+    names = ", ".join(f"{name}.onnx" for name in networks.ENCODERS)
+    top.add_argument("--encoders", help=f"folder with {names} and {networks.ENCODERS[0]}-tokenizer.json")
     top.add_argument("--albertine", default="albertine", help="the program (default: the one in PATH)")
     top.add_argument("--output", help="model folder to write; default: models/MODEL of this repository")
     top.add_argument("--golden", help="file of golden logits to write; default: the one that the program's tests read")
@@ -293,8 +322,8 @@ def run(stage, recipe, work, options):
     match stage:
         case "texts":
             write_texts(recipe, work, options)
-        case "teacher":
-            training.on_machine(options.device, options.processes, train_teacher, work, options)
+        case "teachers":
+            training.on_machine(options.device, options.processes, train_teachers, work, options)
         case "student":
             training.on_machine(options.device, options.processes, train_student, work, options)
         case "export":

@@ -37,6 +37,9 @@ OBJECTIVE_WEIGHT = 0.3
 # Real neutral sentences are few, so the sets that carry them count more.
 NEUTRAL_SETS_WEIGHT = 2.0
 
+# Shop reviews are one row in twenty, and one of their sets is the only one whose reviews have three stars.
+SHOP_REVIEWS_WEIGHT = 3.0
+
 
 def class_of(label):
     """Class index of a data set's own label; `very_` is dropped."""
@@ -62,9 +65,9 @@ def examples(rows, source, weight=1.0, label=None):
     return [Example(row["text"], class_of(row["label"]) if label is None else label, weight, source) for row in rows]
 
 
-def by_stars(rows, source):
+def by_stars(rows, source, weight=1.0):
     """Rows with stars as examples."""
-    return [Example(row["text"], class_of_stars(row["stars"]), 1.0, source) for row in rows]
+    return [Example(row["text"], class_of_stars(row["stars"]), weight, source) for row in rows]
 
 
 def airline_texts(folder, held_out):
@@ -125,8 +128,8 @@ def training_candidates(folder):
     found += examples(rows_of_split(folder, "sst5", "train"), "sst5", NEUTRAL_SETS_WEIGHT)
     found += examples(airline_texts(folder, held_out=False), "airline_tweets")
     found += examples(read_rows(folder, "tweet_sentiment_val"), "tweet_sentiment_val", NEUTRAL_SETS_WEIGHT)
-    found += by_stars(domain_texts(folder, tuning=False), "amazon_domains")
-    found += by_stars(amazon_texts(folder, held_out=False), "amazon_5core")
+    found += by_stars(domain_texts(folder, tuning=False), "amazon_domains", SHOP_REVIEWS_WEIGHT)
+    found += by_stars(amazon_texts(folder, held_out=False), "amazon_5core", SHOP_REVIEWS_WEIGHT)
     found += examples(film_reviews(folder, tuning=False), "imdb")
     objective = [row for row in read_rows(folder, "subjectivity") if row["label"] == "objective"]
     found += examples(objective, "subjectivity", OBJECTIVE_WEIGHT, NEUTRAL)

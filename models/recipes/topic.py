@@ -73,13 +73,17 @@ def topic_of_group(group):
 
 def discussions(folder, held_out):
     """Distinct postings on one side of a split by thread."""
-    rows = distinct_texts(read_rows(folder, "newsgroups_train"))
     source = "newsgroups_held_out" if held_out else "newsgroups"
     return [
         Example(row["text"], LABELS.index(topic_of_group(row["label"])), 1.0, source)
-        for row in rows
-        if (stable_share(thread_of(row)) < HELD_OUT_SHARE) == held_out
+        for row in discussion_rows(folder, held_out)
     ]
+
+
+def discussion_rows(folder, held_out):
+    """Their rows."""
+    rows = distinct_texts(read_rows(folder, "newsgroups_train"))
+    return [row for row in rows if (stable_share(thread_of(row)) < HELD_OUT_SHARE) == held_out]
 
 
 def thread_of(row):
@@ -132,8 +136,12 @@ def training_candidates(folder):
 
 
 def unlabelled_texts(folder):
-    """Texts that the teacher explains to the student: mail, and everyday texts, most of which are about none of the topics."""
-    return unlabelled(read_rows(folder, "mail"), "mail") + everyday_texts(folder)
+    """Texts that the teachers explain to the student: the labelled ones, sentence by sentence, mail, and everyday texts, most of
+    which are about none of the topics.
+    """
+    labelled = {"ag_news": news_rows(folder, tuning=False), "newsgroups": discussion_rows(folder, held_out=False)}
+    texts = [example for name, rows in labelled.items() for example in unlabelled(rows, name)]
+    return texts + unlabelled(read_rows(folder, "mail"), "mail") + everyday_texts(folder)
 
 
 def made_from(examples):

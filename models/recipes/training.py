@@ -20,6 +20,7 @@ import torch
 from torch import multiprocessing
 
 import drawing
+import steps
 
 LOG = logging.getLogger("recipe")
 
@@ -28,12 +29,11 @@ SECONDS_BETWEEN_CHECKPOINTS = 120
 # Steps between two lines of the log.
 STEPS_BETWEEN_LINES = 50
 
-# Tokens over which the learning rate rises where it does, and its lowest share where it falls.
-RISE_TOKENS = 150_000
+# Lowest share of the learning rate where it falls.
 LOWEST = 0.02
 
 # Processes that draw rows while a GPU computes, a chunk each; one of them would be slower than the GPU.
-DRAWING_PROCESSES = 8
+DRAWING_PROCESSES = 6
 
 # Seconds that one process waits for the others: none takes so long for a step.
 STEP_SECONDS_MAX = 1800
@@ -66,19 +66,20 @@ class Machine:
 class Schedule:
     """How long, how fast, and where a stopped run goes on.
 
-    A run that rises and does not fall can be made longer at any time; one that falls brings in what it has learnt. After Hu et
+    A run that does not fall can be made longer at any time; one that falls brings in what it has learnt. After Hu et
     al. 2024, "MiniCPM" (warm up, stay, decay).
     """
 
     tokens: int
     rate: float
     checkpoint: Path
-    rises: bool = True
+    # Over which the rate rises, from nothing.
+    rise_tokens: int = 0
     falls: bool = True
 
     def rate_at(self, tokens):
         """The learning rate when so many tokens are seen."""
-        rise = min(1.0, (tokens + 1000) / RISE_TOKENS) if self.rises else 1.0
+        rise = min(1.0, (tokens + 1000) / (self.rise_tokens + 1000))
         fall = max(LOWEST, 1.0 - tokens / self.tokens) if self.falls else 1.0
         return self.rate * rise * fall
 
@@ -88,7 +89,9 @@ def chunks(mixture, first, processes):
     if not processes:
         for number in itertools.count(first):
             yield number, mixture.batches(number)
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), drawing.remember, (mixture,)) as pool:
+    # The context of a pool whose server has no thread and no GPU, and imports all once.
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(processes, context, drawing.remember, (mixture,)) as pool:
         waiting = collections.deque(pool.submit(drawing.batches, first + place) for place in range(processes))
         for number in itertools.count(first):
             batches = waiting.popleft().result()
@@ -100,16 +103,18 @@ def is_complete(schedule):
     """Whether a run was trained to its end."""
     if not schedule.checkpoint.exists():
         return False
-    return torch.load(schedule.checkpoint, weights_only=True, mmap=True)["tokens"] >= schedule.tokens
+    saved = torch.load(schedule.checkpoint, weights_only=True, map_location="cpu", mmap=True)
+    return saved["tokens"] >= schedule.tokens
 
 
 def train(network, mixture, schedule, machine, loss_of):
-    """Trains in place until the schedule's tokens are seen; `loss_of(batch)` gives a scalar.
+    """Trains in place until the schedule's tokens are seen; `loss_of` is what `steps` take.
 
     The schedule's checkpoint is read if it exists, so a killed run continues where its last one stood.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=0.01, fused=True)
+    on_gpu = machine.device == "cuda"
+    optimiser = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=0.01, fused=True, capturable=on_gpu)
     position = {"tokens": 0, "chunk": 0, "batch": 0}
     if schedule.checkpoint.exists():
         saved = torch.load(schedule.checkpoint, weights_only=True, map_location=machine.device)
@@ -119,20 +124,13 @@ def train(network, mixture, schedule, machine, loss_of):
         if machine.rank == 0:
             LOG.info("goes on at %d of %d tokens", position["tokens"], schedule.tokens)
     network.train()
-    gradients = Gradients(parameters, machine)
+    of_step = (loss_of, parameters, optimiser, Gradients(parameters, machine).average)
+    stepper = steps.Recorded(*of_step, mixture.batch_tokens) if on_gpu else steps.Direct(*of_step)
     progress = Progress(schedule, position["tokens"])
     skipped = position["batch"]
-    for chunk, batches in chunks(mixture, position["chunk"], DRAWING_PROCESSES if machine.device == "cuda" else 0):
+    for chunk, batches in chunks(mixture, position["chunk"], DRAWING_PROCESSES if on_gpu else 0):
         for first in range(skipped, len(batches) - machine.processes + 1, machine.processes):
-            rate = schedule.rate_at(position["tokens"])
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            loss = loss_of(batches[first + machine.rank])
-            optimiser.zero_grad()
-            loss.backward()
-            gradients.average()
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
+            loss = stepper.step(batches[first + machine.rank], schedule.rate_at(position["tokens"]))
             seen = sum(batch.tokens for batch in batches[first : first + machine.processes])
             position = {"tokens": position["tokens"] + seen, "chunk": chunk, "batch": first + machine.processes}
             is_last = position["tokens"] >= schedule.tokens
@@ -156,7 +154,7 @@ class Progress:
 
     def step(self, loss, tokens):
         """One more step."""
-        self.losses.append(loss.detach())
+        self.losses.append(loss)
         if len(self.losses) == STEPS_BETWEEN_LINES:
             mean = torch.stack(self.losses).mean().item()
             speed = (tokens - self.begun_at) / (time.monotonic() - self.started)

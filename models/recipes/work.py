@@ -10,7 +10,6 @@ class Work:
         self.folder = Path(folder) / model
         self.folder.mkdir(parents=True, exist_ok=True)
         self.tokenizer = self.folder / "tokenizer.json"
-        self.bge = self.folder / "bge.npz"
         self.frequencies = self.folder.parent / "frequencies.npy"
         self.hugging_face = self.folder / "checkpoint"
         self.roundings = self.folder / "roundings.json"
@@ -20,6 +19,10 @@ class Work:
     def texts(self, kind):
         """Token ids of one kind of texts: `labelled`, `unlabelled`, or a validation set."""
         return self.folder / f"{kind}.npz"
+
+    def encoder(self, name):
+        """Weights that a teacher of any model starts from."""
+        return self.folder.parent / f"{name}.npz"
 
     def checkpoint(self, stage):
         """Of a stage of training."""

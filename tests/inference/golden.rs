@@ -12,10 +12,10 @@ use albertine::{
 use super::{BUNDLED, Golden, distance, folder_of, goldens_of, runtime};
 
 /// How far an int8 logit may be from the exporter's, on another kind of core than the exporter's (AVX-512 VNNI). Measured: 0.000005
-/// on that core, 0.024 and 0.033 with its features masked down to AVX2. Disturbing every hidden state by 0.000002 gave version 2 of
+/// on that core, 0.031 and 0.033 with its features masked down to AVX2. Disturbing every hidden state by 0.000002 gave version 2 of
 /// `albert-sentiment` 0.12 at most.
 const EXPORTER_TOLERANCE: f32 = 0.12;
-/// How far an int8 logit may be from float32's: what 7-bit weights and 8-bit activations cost. Measured: 0.083
+/// How far an int8 logit may be from float32's: what 7-bit weights and 8-bit activations cost. Measured: 0.135
 /// and 0.090 on these texts.
 const FLOAT32_TOLERANCE: f32 = 0.25;
 /// How many labels have to be float32's. The exporter asks for 99% on thousands of texts; among these few,

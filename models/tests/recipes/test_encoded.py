@@ -5,7 +5,7 @@ import itertools
 import numpy
 import pytest
 
-from encoded import Mixture, Special, Stream, Texts, group, predict
+from encoded import Batch, Mixture, Special, Stream, Texts, group, predict, recorded_length
 
 SPECIAL = Special(classifier=1, separator=2, sentence_ends=(9,))
 
@@ -71,3 +71,19 @@ def test_predictions_come_back_in_order():
     rows = [[1, length, 2] + [3] * length for length in (9, 1, 5, 1, 30)]
     found = predict(lambda input_ids, mask: input_ids[:, 1:2] + mask.sum(1, keepdim=True), rows, 32)
     assert found[:, 0].tolist() == [row[1] + len(row) for row in rows]
+
+
+def test_rows_that_are_added_to_a_batch_change_no_mean():
+    batch = Batch.of([([1, 4, 2], 0, 0.5), ([1, 5, 6, 7, 2], -1, 1.5)])
+    padded = batch.padded(5, 8)
+    input_ids, mask, labels, weights = padded.tensors("cpu")
+    assert input_ids.shape == mask.shape == (5, 8)
+    assert padded.tokens == batch.tokens == int(mask.sum())
+    assert labels.tolist() == [0, -1, -1, -1, -1]
+    assert weights.mean().item() == pytest.approx(batch.weights.mean())
+
+
+def test_batches_fit_when_they_are_padded_to_a_recorded_length():
+    mixture = Mixture([Stream(texts([0, 1, 2]), SPECIAL, 64, 7)], [1], 512, seed=7, is_recorded=True)
+    for batch in mixture.batches(2):
+        assert len(batch.labels) * recorded_length(batch.ids.shape[1]) <= 512

@@ -12,9 +12,9 @@ def refused(arguments):
 
 def test_a_stage_that_lacks_something_is_refused(tmp_path):
     work = ["albert-topic", "--work", str(tmp_path)]
-    assert "there is no stage `training`" in refused([*work, "--stages", "teacher,training"])
+    assert "there is no stage `training`" in refused([*work, "--stages", "teachers,training"])
     assert refused([*work, "--stages", "texts", "--data", "d"]) == "error: stage `texts` needs `--demo`"
-    lacking = refused([*work, "--stages", "teacher,export", "--data", "d", "--albertine", "no-such-program"])
+    lacking = refused([*work, "--stages", "teachers,export", "--data", "d", "--albertine", "no-such-program"])
     assert lacking == "error: there is no program `no-such-program`; name it with `--albertine`"
 
 
