@@ -1,5 +1,5 @@
 //! Loads ONNX Runtime, tells it what to compute with, and opens graphs. Beside [`super::session`] and
-//! [`super::device`] the only importer of `ort`.
+//! `device` the only importer of `ort`.
 
 use std::{
     path::{Path, PathBuf},
