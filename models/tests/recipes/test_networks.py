@@ -12,7 +12,7 @@ from albertine_models.network import SITES, network_from
 from albertine_models.quantisation import Plan
 from encoded import Batch
 from measure import logits_of_every_pass
-from networks import Albert, albert_from_teacher, checkpoint_model, teacher_network
+from networks import Albert, Teachers, albert_from_teacher, attention_bias, checkpoint_model, teacher_network
 
 LABELS = ["a", "b", "c"]
 
@@ -43,6 +43,21 @@ def test_the_student_starts_from_layers_of_the_teacher():
         torch.testing.assert_close(layer.ffn.weight, block.intermediate.dense.weight)
         packed = layer.attention.weight[networks.HIDDEN_SIZE : 2 * networks.HIDDEN_SIZE]
         torch.testing.assert_close(packed, block.attention.self.key.weight)
+
+
+def test_teachers_agree_on_the_mean_of_their_logits():
+    first = teacher()
+    second = teacher_network(len(LABELS)).eval()
+    input_ids = torch.randint(5, 1000, (2, 7))
+    mask = torch.ones_like(input_ids)
+    mask[1, 4:] = 0
+    with torch.inference_mode():
+        states, logits = Teachers([first, second])(input_ids, mask)
+        own = first(input_ids, attention_mask=mask, output_hidden_states=True)
+        other = second(input_ids, attention_bias(mask))
+    assert len(states) == networks.TEACHER_LAYERS + 1
+    torch.testing.assert_close(states[-1][mask == 1], own.hidden_states[-1][mask == 1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits, (own.logits + other.logits) / 2, rtol=1e-4, atol=1e-5)
 
 
 def test_ranges_are_chosen_from_rows_of_all_lengths():
