@@ -7,7 +7,7 @@ use ort::{
     value::{DynValue, Outlet, Shape, SymbolicDimensions, Tensor, TensorElementType, ValueType},
 };
 
-use super::provider::Provider;
+use super::{provider::Provider, session::take};
 
 /// Of ONNX's own operators, as the graphs of models have it.
 const OPSET: u32 = 17;
@@ -69,8 +69,7 @@ fn run_to(
         binding.bind_input(*name, value)?;
     }
     binding.bind_output_to_device(output, memory)?;
-    let mut outputs = session.run_binding(&binding)?;
-    outputs.remove(output).ok_or_else(|| ort::Error::new(format!("the graph gave no output `{output}`")))
+    take(session.run_binding(&binding)?, output)
 }
 
 /// ONNX's `Gather` along the first axis.

@@ -518,6 +518,7 @@ fn run(
     take(session.run(ort::inputs![first => one, second => other])?, output)
 }
 
-fn take(mut outputs: ort::session::SessionOutputs<'_>, name: &str) -> Result<DynValue, ort::Error> {
+/// An output that a graph was promised to give.
+pub(super) fn take(mut outputs: ort::session::SessionOutputs<'_>, name: &str) -> Result<DynValue, ort::Error> {
     outputs.remove(name).ok_or_else(|| ort::Error::new(format!("the graph gave no output `{name}`")))
 }
