@@ -20,9 +20,6 @@ WINDOW_LENGTHS = (8, 16, 16, 24, 24, 32, 32, 48, 64, 96, 128, 254)
 # Lengths that windows are padded to where a step is recorded for each: few enough to record, near enough to pad little.
 RECORDED_LENGTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 
-# Steps over which a learning rate rises, so that the first gradients, which say little, move little.
-RISE_STEPS = 75
-
 # Tokens of a text that are kept.
 LONGEST_TEXT = 1500
 
@@ -182,7 +179,6 @@ class Mixture:
         self.streams, self.batch_tokens, self.seed, self.processes = streams, batch_tokens, seed, processes
         self.counts = [round(SORTED_ROWS * share / sum(shares)) for share in shares]
         self.padded_length = recorded_length if is_recorded else as_it_is
-        self.rise_tokens = RISE_STEPS * batch_tokens * processes
 
     def batches(self, chunk):
         """All batches of one chunk of rows; those of one step have rows of similar length, so that no process waits long."""

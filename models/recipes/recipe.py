@@ -134,16 +134,21 @@ def frequencies_of(texts):
 
 
 def mixture(work, kinds, shares, batch_tokens, options, machine):
-    """The batches of one stage; `batch_tokens` by device unless the options say otherwise."""
+    """The batches of one stage."""
     special = encoded.Special.of(vocabulary.plain(str(work.tokenizer)))
     streams = [
         encoded.Stream(encoded.Texts.read(work.texts(kind)), special, LONGEST, options.seed + place)
         for place, kind in enumerate(kinds)
     ]
-    tokens_of_batch = options.batch_tokens or batch_tokens[options.device]
+    tokens_of_process = tokens_of_batch(batch_tokens, options) // machine.processes
     return encoded.Mixture(
-        streams, shares, tokens_of_batch // machine.processes, options.seed, machine.processes, options.device == "cuda"
+        streams, shares, tokens_of_process, options.seed, machine.processes, options.device == "cuda"
     )
+
+
+def tokens_of_batch(by_device, options):
+    """Tokens of a batch over all processes, by device unless the options say otherwise."""
+    return options.batch_tokens or by_device[options.device]
 
 
 def load_teacher(name, recipe, work, machine):
@@ -162,17 +167,18 @@ def load_teachers(recipe, work, machine):
 def train_teachers(machine, work, options):
     """Stage `teachers`, one after the other."""
     recipe = RECIPES[options.model]
-    for name in networks.ENCODERS:
+    length = tokens(recipe.teacher_tokens, options)
+    rise = training.RISE_STEPS * tokens_of_batch(TEACHER_BATCH_TOKENS, options)
+    schedules = {
+        name: training.Schedule(length, TEACHER_RATE, work.checkpoint(name), rise) for name in networks.ENCODERS
+    }
+    unfinished = [name for name, schedule in schedules.items() if not training.is_complete(schedule)]
+    for name in unfinished:
         torch.manual_seed(options.seed)
-        batches = mixture(work, ["labelled"], [1], TEACHER_BATCH_TOKENS, options, machine)
-        schedule = training.Schedule(
-            tokens(recipe.teacher_tokens, options), TEACHER_RATE, work.checkpoint(name), batches.rise_tokens
-        )
-        if training.is_complete(schedule):
-            continue
         teacher = load_teacher(name, recipe, work, machine)
-        training.train(teacher, batches, schedule, machine, distillation.teacher_loss(teacher, machine))
-    if machine.rank == 0:
+        batches = mixture(work, ["labelled"], [1], TEACHER_BATCH_TOKENS, options, machine)
+        training.train(teacher, batches, schedules[name], machine, distillation.teacher_loss(teacher, machine))
+    if unfinished and machine.rank == 0:
         together = load_teachers(recipe, work, machine)
         for name, network in zip(networks.ENCODERS, together.networks):
             LOG.info("%s alone", name)
@@ -203,8 +209,7 @@ def train_student(machine, work, options):
     shares = [1, recipe.unlabelled_share]
     for name, length, is_first, rates, weights in runs:
         checkpoint = work.checkpoint(name)
-        batches = mixture(work, kinds, shares, STUDENT_BATCH_TOKENS, options, machine)
-        rise = batches.rise_tokens if is_first else 0
+        rise = training.RISE_STEPS * tokens_of_batch(STUDENT_BATCH_TOKENS, options) if is_first else 0
         schedule = training.Schedule(
             tokens(length, options), rates[options.device], checkpoint, rise, falls=not is_first
         )
@@ -215,6 +220,7 @@ def train_student(machine, work, options):
             # They come from what was before this run was made longer.
             work.checkpoint("finish").unlink(missing_ok=True)
             work.roundings.unlink(missing_ok=True)
+        batches = mixture(work, kinds, shares, STUDENT_BATCH_TOKENS, options, machine)
         loss = distillation.student_loss(student, teachers, weights, machine)
         product = (
             networks.plain if is_first else grid.on_grid(roundings(student, batches, work, machine), machine.device)

@@ -29,7 +29,9 @@ SECONDS_BETWEEN_CHECKPOINTS = 120
 # Steps between two lines of the log.
 STEPS_BETWEEN_LINES = 50
 
-# Lowest share of the learning rate where it falls.
+# Steps over which the learning rate rises where it does, so that the first gradients, which say little, move little, and its lowest
+# share where it falls.
+RISE_STEPS = 75
 LOWEST = 0.02
 
 # Processes that draw rows while a GPU computes, a chunk each; one of them would be slower than the GPU.
