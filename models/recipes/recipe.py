@@ -104,7 +104,8 @@ def write_texts(recipe, work, options):
         ids = vocabulary.encode(tokenizer, [example.text for example in examples], encoded.LONGEST_TEXT)
         encoded.Texts.of(ids, [example.label for example in examples], weights).write(work.texts(kind))
 
-    write("labelled", labelled, balanced(labelled, len(recipe.texts.LABELS)))
+    of_rows = balanced(labelled, len(recipe.texts.LABELS)) if recipe.balanced else [row.weight for row in labelled]
+    write("labelled", labelled, of_rows)
     write("unlabelled", unlabelled, [1.0] * len(unlabelled))
     for name, examples in recipe.texts.held_out_sets(options.data).items():
         some = data_sets.sample(examples, VALIDATION_ROWS)

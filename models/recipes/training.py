@@ -5,7 +5,6 @@ than they gain. `--processes` averages gradients once a step instead.
 """
 
 import collections
-import contextlib
 import itertools
 import logging
 import signal
@@ -59,9 +58,7 @@ class Machine:
 
     def precision(self):
         """Products in `dtype` for as long as the block lasts."""
-        if self.dtype == torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device, dtype=self.dtype)
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16)
 
 
 @dataclass(frozen=True)

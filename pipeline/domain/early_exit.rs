@@ -13,7 +13,10 @@ use super::label::{argmax, softmax};
 #[serde(deny_unknown_fields)]
 pub struct EarlyExit {
     pub rule: ExitRule,
-    /// Divides the logits of a text that leaves after this pass; one for each pass but the last.
+    /// The rule looks at logits divided by these; one for each pass but the last. They fit all texts, since any may be asked about.
+    #[serde(default)]
+    pub rule_temperatures: Vec<f32>,
+    /// Divides the logits of a text that leaves after this pass, or goes through all; one for each pass.
     pub temperatures: Vec<f32>,
 }
 
@@ -32,6 +35,8 @@ pub enum ExitRule {
 
 /// See [`Trail::features`].
 pub const FEATURES: usize = 4;
+/// More passes with the same label make nothing surer.
+const REPEATS_COUNTED: usize = 3;
 
 /// What the head has said of one text so far.
 #[derive(Debug, Clone, Default)]
@@ -48,11 +53,15 @@ impl EarlyExit {
     /// What is wrong with it for a network of so many passes, in words that follow its name.
     pub fn problem(&self, passes: usize) -> Option<String> {
         let wanted = passes.saturating_sub(1);
-        if self.temperatures.len() != wanted {
-            let found = self.temperatures.len();
-            return Some(format!("has {found} temperatures, not one for each pass but the last of {passes}"));
+        let found = (self.rule_temperatures.len(), self.temperatures.len());
+        if found != (wanted, passes) {
+            return Some(format!(
+                "has {} rule temperatures and {} temperatures, not {wanted} and {passes}: take it out, and fit it anew with `albertine model calibrate`",
+                found.0, found.1
+            ));
         }
-        if let Some(bad) = self.temperatures.iter().find(|value| !(value.is_finite() && **value > 0.0)) {
+        let mut temperatures = self.rule_temperatures.iter().chain(&self.temperatures);
+        if let Some(bad) = temperatures.find(|value| !(value.is_finite() && **value > 0.0)) {
             return Some(format!("has the temperature `{bad}`, which must be above zero"));
         }
         match &self.rule {
@@ -74,7 +83,7 @@ impl EarlyExit {
     /// Whether a text leaves after pass `depth`, counted from 1, whose logits these are. Every pass has to be asked about
     /// in order; a text never leaves on logits that are not numbers, and after the last pass this is not asked.
     pub fn leaves(&self, trail: &mut Trail, depth: usize, logits: &[f32]) -> bool {
-        let Some(temperature) = depth.checked_sub(1).and_then(|index| self.temperatures.get(index)) else {
+        let Some(temperature) = depth.checked_sub(1).and_then(|index| self.rule_temperatures.get(index)) else {
             return false;
         };
         trail.observe(softmax(logits, *temperature));
@@ -123,13 +132,13 @@ impl Trail {
         argmax(&self.probabilities).filter(|_| self.probabilities.iter().all(|probability| probability.is_finite()))
     }
 
-    /// One, the label's log odds, whether it is the label of the pass before, and how far the distribution moved since
-    /// then (total variation; 1 after the first pass).
+    /// One, the label's log odds, how many passes before had it without a gap (three at most), and how far the distribution moved since
+    /// the last one (total variation; 1 after the first pass).
     pub fn features(&self) -> [f32; FEATURES] {
         let confidence = self.confidence().clamp(1e-6, 1.0 - 1e-6);
         let moved: f32 = self.probabilities.iter().zip(&self.before).map(|(now, before)| (now - before).abs()).sum();
         let moved = if self.before.is_empty() { 1.0 } else { moved / 2.0 };
-        [1.0, (confidence / (1.0 - confidence)).ln(), f32::from(u8::from(self.repeats >= 1)), moved]
+        [1.0, (confidence / (1.0 - confidence)).ln(), self.repeats.min(REPEATS_COUNTED) as f32, moved]
     }
 }
 
@@ -145,7 +154,8 @@ mod tests {
 
     /// The pass after which a text with these logits leaves; the last one where no rule lets it go earlier.
     fn depth(rule: ExitRule, logits: &[[f32; 2]]) -> usize {
-        let exit = EarlyExit { rule, temperatures: vec![1.0; logits.len() - 1] };
+        let passes = logits.len();
+        let exit = EarlyExit { rule, rule_temperatures: vec![1.0; passes - 1], temperatures: vec![1.0; passes] };
         let mut trail = Trail::default();
         (1..logits.len()).find(|depth| exit.leaves(&mut trail, *depth, &logits[depth - 1])).unwrap_or(logits.len())
     }
@@ -186,16 +196,20 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_the_network_is_told() {
-        let exit = |rule, temperatures: &[f32]| EarlyExit { rule, temperatures: temperatures.to_vec() };
+        let exit = |rule, temperatures: &[f32]| EarlyExit {
+            rule,
+            rule_temperatures: temperatures.iter().skip(1).copied().collect(),
+            temperatures: temperatures.to_vec(),
+        };
         let sure = ExitRule::Confidence { threshold: 0.9 };
-        assert_eq!(exit(sure.clone(), &[1.0, 1.2]).problem(3), None);
+        assert_eq!(exit(sure.clone(), &[1.0, 1.2, 1.1]).problem(3), None);
         let problems = [
-            (exit(sure.clone(), &[1.0]), "1 temperatures"),
-            (exit(sure, &[1.0, -1.0]), "temperature `-1`"),
-            (exit(ExitRule::Confidence { threshold: f32::NAN }, &[1.0, 1.0]), "threshold `NaN`"),
-            (exit(ExitRule::Agreement { threshold: 1.5 }, &[1.0, 1.0]), "threshold `1.5`"),
-            (exit(ExitRule::Patience { repeats: 0 }, &[1.0, 1.0]), "`repeats` 0"),
-            (exit(ExitRule::Learned { threshold: 0.5, weights: vec![[1.0; FEATURES]] }, &[1.0, 1.0]), "weights for 1"),
+            (exit(sure.clone(), &[1.0, 1.0]), "1 rule temperatures and 2 temperatures, not 2 and 3: take it out"),
+            (exit(sure, &[1.0, -1.0, 1.0]), "temperature `-1`"),
+            (exit(ExitRule::Confidence { threshold: f32::NAN }, &[1.0; 3]), "threshold `NaN`"),
+            (exit(ExitRule::Agreement { threshold: 1.5 }, &[1.0; 3]), "threshold `1.5`"),
+            (exit(ExitRule::Patience { repeats: 0 }, &[1.0; 3]), "`repeats` 0"),
+            (exit(ExitRule::Learned { threshold: 0.5, weights: vec![[1.0; FEATURES]] }, &[1.0; 3]), "weights for 1"),
         ];
         for (exit, wanted) in problems {
             let problem = exit.problem(3).unwrap();
@@ -205,7 +219,8 @@ mod tests {
 
     #[test]
     fn the_temperature_is_that_of_the_pass() {
-        let exit = EarlyExit { rule: ExitRule::Confidence { threshold: 0.9 }, temperatures: vec![10.0, 1.0] };
+        let rule = ExitRule::Confidence { threshold: 0.9 };
+        let exit = EarlyExit { rule, rule_temperatures: vec![10.0, 1.0], temperatures: vec![1.0; 3] };
         let mut trail = Trail::default();
         assert!(!exit.leaves(&mut trail, 1, &SURE));
         assert!(exit.leaves(&mut trail, 2, &SURE));

@@ -14,17 +14,19 @@ use super::{
 const FOLDS: usize = 5;
 /// Texts are dealt to the folds in the same order whenever it is run.
 const SEED: u64 = 17;
-/// Thresholds that are tried: from this one in such steps, up to one.
-const THRESHOLD_MIN: f32 = 0.3;
-const THRESHOLD_STEP: f32 = 0.005;
-/// The share of the allowed loss that settings may lose on the texts they are fitted on: on others they lose more.
-const FITTED_LOSS_SHARE: f64 = 0.5;
+/// Thresholds that are tried, by what they leave to one: from this on, each so many times the last, up to this.
+const SLACKS: (f32, f32, f32) = (0.0005, 1.1, 0.7);
+/// The share of the allowed loss that settings may lose on the texts they are fitted on, since on others they lose more; a smaller one
+/// where that was too much.
+const FITTED_LOSS_SHARES: [f64; 3] = [0.5, 0.25, 0.0];
+/// Of fewer windows a temperature is chance.
+const LEAVERS_MIN: usize = 50;
 /// Between these the best temperature is looked for; outside, a pass's logits say nothing.
 const TEMPERATURES: (f32, f32) = (0.05, 20.0);
 /// Golden-section steps: the interval shrinks by 0.618 with each.
 const TEMPERATURE_STEPS: usize = 40;
 /// Gradient descent of the learned exit; its four features are of order one.
-const LEARNING_STEPS: usize = 600;
+const LEARNING_STEPS: usize = 2000;
 const LEARNING_RATE: f32 = 0.5;
 
 /// A text with its true label.
@@ -115,19 +117,33 @@ pub fn best<'a>(trials: &'a [Trial], terms: &Terms) -> Option<&'a Trial> {
     allowed.min_by(|one, other| one.figures.mean_passes.total_cmp(&other.figures.mean_passes))
 }
 
+/// The first share with which a rule loses no more than allowed, or the last.
 fn trial(kind: Kind, samples: &[Sample], order: &[usize], terms: &Terms) -> Option<Trial> {
+    let mut found = None;
+    for share in FITTED_LOSS_SHARES {
+        let trial = trial_with(kind, samples, order, terms, share)?;
+        let is_allowed = trial.is_allowed(terms);
+        found = Some(trial);
+        if is_allowed {
+            break;
+        }
+    }
+    found
+}
+
+fn trial_with(kind: Kind, samples: &[Sample], order: &[usize], terms: &Terms, share: f64) -> Option<Trial> {
     let mut tally = Tally::new(terms.passes);
     for fold in 0..FOLDS {
         let part = |inside: bool| -> Vec<&Sample> {
             let chosen = order.iter().enumerate().filter(|(position, _)| (position % FOLDS == fold) == inside);
             chosen.map(|(_, index)| &samples[*index]).collect()
         };
-        let exit = fit(kind, &part(false), terms);
+        let exit = fit(kind, &part(false), terms, share);
         for sample in part(true) {
             tally.add(sample, exit.as_ref(), terms);
         }
     }
-    let exit = fit(kind, &samples.iter().collect::<Vec<_>>(), terms);
+    let exit = fit(kind, &samples.iter().collect::<Vec<_>>(), terms, share);
     Some(Trial { name: kind.name(), exit, figures: tally.figures()? })
 }
 
@@ -152,32 +168,69 @@ impl Kind {
             // More can never be counted before the last pass.
             return (1..passes - 1).rev().map(|repeats| repeats as f32).collect();
         }
-        let steps = ((1.0 - THRESHOLD_MIN) / THRESHOLD_STEP) as usize;
-        (0..=steps).map(|step| 1.0 - step as f32 * THRESHOLD_STEP).collect()
+        let (first, growth, last) = SLACKS;
+        let slacks = std::iter::successors(Some(first), |slack| Some(slack * growth));
+        slacks.take_while(|slack| *slack <= last).map(|slack| 1.0 - slack).collect()
     }
 }
 
-/// The settings that compute least, of those that lose no more than their share and of which every stricter one does so too: a
-/// single lucky one is none.
-fn fit(kind: Kind, samples: &[&Sample], terms: &Terms) -> Option<EarlyExit> {
-    let temperatures: Vec<f32> = (0..terms.passes - 1).map(|pass| best_temperature(samples, pass)).collect();
+/// Fits one rule, and then temperatures for what leaves by it after each pass: that is what is easy, and of it a label is right more
+/// often than of all texts that are as probable.
+fn fit(kind: Kind, samples: &[&Sample], terms: &Terms, share: f64) -> Option<EarlyExit> {
+    let windows: Vec<_> = samples.iter().flat_map(|sample| labelled(sample)).collect();
+    let of_all: Vec<f32> = (0..terms.passes).map(|pass| best_temperature(&windows, pass)).collect();
+    let mut exit = search(kind, samples, &of_all, terms, share)?;
+    let mut leavers = vec![Vec::new(); terms.passes];
+    for window in windows {
+        leavers[depth(&exit, window.0, terms.passes) - 1].push(window);
+    }
+    for (pass, leavers) in leavers.iter().enumerate().filter(|(_, leavers)| leavers.len() >= LEAVERS_MIN) {
+        exit.temperatures[pass] = best_temperature(leavers, pass);
+    }
+    Some(exit)
+}
+
+/// The settings that compute least, of those that lose no more than their share on the shorter half of the texts and on the longer
+/// one: what short texts gain is no comfort to long ones.
+fn search(kind: Kind, samples: &[&Sample], temperatures: &[f32], terms: &Terms, share: f64) -> Option<EarlyExit> {
     let weights = match kind {
-        Kind::Learned => (0..terms.passes - 1).map(|pass| learn(samples, &temperatures, pass, terms)).collect(),
+        Kind::Learned => (0..terms.passes - 1).map(|pass| learn(samples, temperatures, pass, terms)).collect(),
         _ => Vec::new(),
     };
-    let mut found = None;
-    for threshold in kind.thresholds(terms.passes) {
-        let exit = EarlyExit { rule: kind.rule(threshold, &weights), temperatures: temperatures.clone() };
-        let mut tally = Tally::new(terms.passes);
-        for sample in samples {
-            tally.add(sample, Some(&exit), terms);
-        }
-        if tally.loss() > terms.loss_max * FITTED_LOSS_SHARE {
-            break;
-        }
-        found = Some(exit);
+    let mut by_length = samples.to_vec();
+    by_length.sort_by_key(|sample| sample.windows.iter().map(|window| window.tokens).sum::<usize>());
+    let (shorter, longer) = by_length.split_at(by_length.len() / 2);
+    let exit_with = |threshold| EarlyExit {
+        rule: kind.rule(threshold, &weights),
+        rule_temperatures: temperatures[..terms.passes - 1].to_vec(),
+        temperatures: temperatures.to_vec(),
+    };
+    let exits: Vec<EarlyExit> = kind.thresholds(terms.passes).into_iter().map(exit_with).collect();
+    let losses = |half: &[&Sample]| rising(&exits.iter().map(|exit| loss(half, exit, terms)).collect::<Vec<_>>());
+    let is_allowed = |loss: f64| loss <= terms.loss_max * share;
+    let (shorter, longer) = (losses(shorter), losses(longer));
+    let allowed = shorter.into_iter().zip(longer).map(|(shorter, longer)| is_allowed(shorter) && is_allowed(longer));
+    exits.into_iter().zip(allowed).take_while(|(_, allowed)| *allowed).last().map(|(exit, _)| exit)
+}
+
+/// The values that never fall and are nearest to these (isotonic regression, by its max-min formula): a laxer setting loses more, and
+/// what says otherwise is chance.
+fn rising(values: &[f64]) -> Vec<f64> {
+    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let lowest_from = |first: usize, at: usize| {
+        (at..values.len()).map(|last| mean(&values[first..=last])).fold(f64::INFINITY, f64::min)
+    };
+    let level = |at: usize| (0..=at).map(|first| lowest_from(first, at)).fold(f64::NEG_INFINITY, f64::max);
+    (0..values.len()).map(level).collect()
+}
+
+/// By how much the accuracy of texts falls, as a share.
+fn loss(samples: &[&Sample], exit: &EarlyExit, terms: &Terms) -> f64 {
+    let mut tally = Tally::new(terms.passes);
+    for sample in samples {
+        tally.add(sample, Some(exit), terms);
     }
-    found
+    tally.loss()
 }
 
 /// Counts what an exit does to texts.
@@ -242,15 +295,28 @@ fn depth(exit: &EarlyExit, window: &SampleWindow, passes: usize) -> usize {
     (1..passes).find(|depth| exit.leaves(&mut trail, *depth, &window.logits[depth - 1])).unwrap_or(passes)
 }
 
+/// A window with the true label of its text.
+type Labelled<'a> = (&'a SampleWindow, usize);
+
+/// The windows of a text.
+fn labelled(sample: &Sample) -> impl Iterator<Item = Labelled<'_>> {
+    sample.windows.iter().map(|window| (window, sample.truth))
+}
+
 /// The temperature at which the true labels are most probable after a pass, by golden-section search: the negative
-/// log-likelihood has one minimum in it.
-fn best_temperature(samples: &[&Sample], pass: usize) -> f32 {
+/// log-likelihood has one minimum in it. One more label than are wrong is taken to be wrong, so that a few windows that are all right
+/// make nothing certain (after Platt 1999, "Probabilistic Outputs for Support Vector Machines").
+fn best_temperature(windows: &[Labelled<'_>], pass: usize) -> f32 {
+    let doubt = 1.0 / (windows.len() as f64 + 2.0);
     let loss = |logarithm: f32| -> f64 {
-        let windows = samples.iter().flat_map(|sample| sample.windows.iter().map(|window| (window, sample.truth)));
-        let surprise = |(window, truth): (&SampleWindow, usize)| {
-            -f64::from(softmax(&window.logits[pass], logarithm.exp()).get(truth).copied().unwrap_or(0.0).max(1e-9)).ln()
+        let surprise = |(window, truth): &Labelled<'_>| -> f64 {
+            let probabilities = softmax(&window.logits[pass], logarithm.exp());
+            let others = probabilities.len().saturating_sub(1).max(1) as f64;
+            let weight = |class| if class == *truth { 1.0 - doubt } else { doubt / others };
+            let weighted = |(class, probability): (usize, &f32)| -weight(class) * f64::from(probability.max(1e-9)).ln();
+            probabilities.iter().enumerate().map(weighted).sum()
         };
-        windows.map(surprise).sum()
+        windows.iter().map(surprise).sum()
     };
     let ratio = (5.0_f32.sqrt() - 1.0) / 2.0;
     let (mut low, mut high) = (TEMPERATURES.0.ln(), TEMPERATURES.1.ln());
@@ -376,8 +442,39 @@ mod tests {
         };
         let samples: Vec<Sample> =
             (0..400).map(|index| Sample { windows: vec![window(index % 4 > 0)], truth: 0 }).collect();
-        let temperature = best_temperature(&samples.iter().collect::<Vec<_>>(), 0);
+        let temperature = best_temperature(&samples.iter().flat_map(labelled).collect::<Vec<_>>(), 0);
         assert!((softmax(&[4.0, 0.0], temperature)[0] - 0.75).abs() < 0.005, "{temperature}");
+    }
+
+    #[test]
+    fn what_falls_is_levelled_and_what_rises_stays() {
+        assert_eq!(rising(&[3.0, 1.0, 2.0, 4.0, 5.0, 0.0]), [2.0, 2.0, 2.0, 3.0, 3.0, 3.0]);
+        assert_eq!(rising(&[-1.0, 0.0, 2.0]), [-1.0, 0.0, 2.0]);
+    }
+
+    #[test]
+    fn what_short_texts_gain_is_no_comfort_to_long_ones() {
+        // Short ones are right early and wrong at the end, long ones the other way round.
+        let text = |index: usize, tokens: usize| {
+            let logits = |right: bool| if right == (index % 4 < 2) { vec![2.0, 0.0] } else { vec![0.0, 2.0] };
+            let logits = (0..PASSES).map(|pass| logits((tokens == 10) == (pass + 1 < PASSES))).collect();
+            Sample { windows: vec![SampleWindow { weight: 1, tokens, logits }], truth: usize::from(index % 4 >= 2) }
+        };
+        let samples: Vec<Sample> = (0..200).map(|index| text(index, if index % 2 == 0 { 10 } else { 100 })).collect();
+        for trial in calibrate(&samples, &terms(0.002)).unwrap() {
+            assert!((trial.figures.mean_passes - PASSES as f64).abs() < 1e-9, "{trial:?}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_has_the_temperature_of_what_leaves() {
+        // What is easy is right and leaves first; the others are wrong there.
+        let trials = calibrate(&samples(150, 50), &terms(0.002)).unwrap();
+        let exit = best(&trials, &terms(0.002)).unwrap().exit.as_ref().unwrap();
+        assert_eq!(exit.temperatures.len(), PASSES);
+        // One in 152 wrong, at logits of 3.0 to 3.4.
+        assert!((0.6..0.68).contains(&exit.temperatures[0]), "{exit:?}");
+        assert!(exit.rule_temperatures[0] > exit.temperatures[0], "one in four of all is wrong there: {exit:?}");
     }
 
     #[test]

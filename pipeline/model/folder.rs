@@ -35,7 +35,7 @@ pub struct Model {
     pub passes: usize,
     /// When a text leaves before the last pass; `None` where every text goes all the way.
     pub early_exit: Option<Arc<EarlyExit>>,
-    /// Divides the logits of the last pass.
+    /// Divides the logits of the last pass where every text goes all the way.
     pub temperature: f32,
 }
 
@@ -155,9 +155,8 @@ impl Model {
     }
 
     fn temperature_at(&self, depth: usize) -> f32 {
-        let early = self.early_exit.as_ref().filter(|_| depth < self.passes);
-        let early = early.and_then(|exit| exit.temperatures.get(depth.checked_sub(1)?));
-        early.copied().unwrap_or(self.temperature)
+        let of_exit = self.early_exit.as_ref().and_then(|exit| exit.temperatures.get(depth.checked_sub(1)?));
+        of_exit.copied().unwrap_or(self.temperature)
     }
 }
 

@@ -78,7 +78,8 @@ fn what_is_written_is_served_and_the_rest_of_the_manifest_stays() {
     assert!(after.starts_with(before.trim_end()), "everything else stays, in its place: {after}");
     let exit = after.parse::<toml::Table>().unwrap()["early_exit"].clone();
     assert_eq!(exit["rule"]["kind"].as_str(), Some(&*chosen));
-    assert_eq!(exit["temperatures"].as_array().unwrap().len(), 7);
+    assert_eq!(exit["temperatures"].as_array().unwrap().len(), 8);
+    assert_eq!(exit["rule_temperatures"].as_array().unwrap().len(), 7);
     let early = calibration.classified(texts);
     assert!(early.iter().all(|(depth, _)| *depth < 8), "{early:?}");
     let labels = |found: &[(u64, String)]| found.iter().map(|(_, label)| label.clone()).collect::<Vec<_>>();

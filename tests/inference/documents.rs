@@ -23,7 +23,7 @@ fn probabilities(model: &Model, windows: &[TokenWindow]) -> Vec<f32> {
 
 #[test]
 fn a_document_of_several_windows_has_the_weighted_mean_of_its_windows() {
-    let (model, mut session) = (model(), session());
+    let (model, mut session) = (Model::open(&model_folder()).unwrap().at_full_depth(), session());
     let windows = model.tokenizer.windows(&*format!("{}{}", PRAISE.repeat(30), BLAME.repeat(12))).unwrap();
     assert!(windows.len() >= 3, "{} windows are too few", windows.len());
     // The temperature as the manifest says it: the mean is of calibrated probabilities.

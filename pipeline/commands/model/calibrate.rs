@@ -37,9 +37,10 @@ Examples:
   albertine model calibrate albert-sentiment reviews.csv --label-field stars --map 1=negative --map 5=positive
   albertine model calibrate models/my-model reviews.jsonl --loss 0.1 --write
 
-Every text goes through all passes, and each rule is judged on texts that its settings did not see. The rule that
-computes least, of those that lose no accuracy beyond what is allowed, is written into the model's model.toml with
-`--write`. A few thousand texts like those to come are needed to tell such small losses.")]
+Every text goes through all passes. Each rule is fitted so that the shorter and the longer half of the texts both keep
+their accuracy, and judged on texts that its settings did not see. The rule that computes least, of those that lose no
+more than allowed, is written into the model's model.toml with `--write`, and with it a temperature for the texts that
+leave after each pass. A few thousand texts like those to come are needed to tell such small losses.")]
 pub struct CalibrateArgs {
     /// The model, by its name in the configuration or by its folder
     model: String,
