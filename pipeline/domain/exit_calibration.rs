@@ -120,9 +120,24 @@ pub fn best<'a>(trials: &'a [Trial], terms: &Terms) -> Option<&'a Trial> {
 /// One rule with the first share with which it loses no more than allowed, or with the last. Three tries judge a little more kindly
 /// than one.
 fn trial(kind: Kind, samples: &[Sample], order: &[usize], terms: &Terms) -> Option<Trial> {
+    let part = |fold: usize, inside: bool| -> Vec<&Sample> {
+        let chosen = order.iter().enumerate().filter(|(position, _)| (position % FOLDS == fold) == inside);
+        chosen.map(|(_, index)| &samples[*index]).collect()
+    };
+    let of_fold = |fold| (Candidates::of(kind, part(fold, false), terms), part(fold, true));
+    let folds: Vec<(Candidates<'_>, Vec<&Sample>)> = (0..FOLDS).map(of_fold).collect();
+    let whole = Candidates::of(kind, samples.iter().collect(), terms);
     let mut found = None;
     for share in FITTED_LOSS_SHARES {
-        let trial = trial_with(kind, samples, order, terms, share)?;
+        let loss_max = terms.loss_max * share;
+        let mut tally = Tally::new(terms.passes);
+        for (candidates, judged) in &folds {
+            let exit = candidates.laxest(loss_max, terms);
+            for sample in judged {
+                tally.add(sample, exit.as_ref(), terms);
+            }
+        }
+        let trial = Trial { name: kind.name(), exit: whole.laxest(loss_max, terms), figures: tally.figures()? };
         let is_allowed = trial.is_allowed(terms);
         found = Some(trial);
         if is_allowed {
@@ -130,22 +145,6 @@ fn trial(kind: Kind, samples: &[Sample], order: &[usize], terms: &Terms) -> Opti
         }
     }
     found
-}
-
-fn trial_with(kind: Kind, samples: &[Sample], order: &[usize], terms: &Terms, share: f64) -> Option<Trial> {
-    let mut tally = Tally::new(terms.passes);
-    for fold in 0..FOLDS {
-        let part = |inside: bool| -> Vec<&Sample> {
-            let chosen = order.iter().enumerate().filter(|(position, _)| (position % FOLDS == fold) == inside);
-            chosen.map(|(_, index)| &samples[*index]).collect()
-        };
-        let exit = fit(kind, &part(false), terms, share);
-        for sample in part(true) {
-            tally.add(sample, exit.as_ref(), terms);
-        }
-    }
-    let exit = fit(kind, &samples.iter().collect::<Vec<_>>(), terms, share);
-    Some(Trial { name: kind.name(), exit, figures: tally.figures()? })
 }
 
 impl Kind {
@@ -175,43 +174,52 @@ impl Kind {
     }
 }
 
-/// Fits one rule, and then temperatures for what leaves by it after each pass: that is what is easy, and of it a label is right more
-/// often than of all texts that are as probable.
-fn fit(kind: Kind, samples: &[&Sample], terms: &Terms, share: f64) -> Option<EarlyExit> {
-    let windows: Vec<_> = samples.iter().flat_map(|sample| labelled(sample)).collect();
-    let of_all: Vec<f32> = (0..terms.passes).map(|pass| best_temperature(&windows, pass)).collect();
-    let mut exit = search(kind, samples, &of_all, terms, share)?;
-    let mut leavers = vec![Vec::new(); terms.passes];
-    for window in windows {
-        leavers[depth(&exit, window.0, terms.passes) - 1].push(window);
-    }
-    for (pass, leavers) in leavers.iter().enumerate().filter(|(_, leavers)| leavers.len() >= LEAVERS_MIN) {
-        exit.temperatures[pass] = best_temperature(leavers, pass);
-    }
-    Some(exit)
+/// One rule, fitted on texts, with every threshold.
+struct Candidates<'a> {
+    samples: Vec<&'a Sample>,
+    /// From the strictest on.
+    exits: Vec<EarlyExit>,
+    /// Of each exit: by how much the accuracy of the shorter half of the texts falls, or that of the longer one, whichever more. What
+    /// short texts gain is no comfort to long ones.
+    losses: Vec<f64>,
 }
 
-/// The settings that compute least, of those that lose no more than their share on the shorter half of the texts and on the longer
-/// one: what short texts gain is no comfort to long ones.
-fn search(kind: Kind, samples: &[&Sample], temperatures: &[f32], terms: &Terms, share: f64) -> Option<EarlyExit> {
-    let weights = match kind {
-        Kind::Learned => (0..terms.passes - 1).map(|pass| learn(samples, temperatures, pass, terms)).collect(),
-        _ => Vec::new(),
-    };
-    let mut by_length = samples.to_vec();
-    by_length.sort_by_key(|sample| sample.windows.iter().map(|window| window.tokens).sum::<usize>());
-    let (shorter, longer) = by_length.split_at(by_length.len() / 2);
-    let exit_with = |threshold| EarlyExit {
-        rule: kind.rule(threshold, &weights),
-        rule_temperatures: temperatures[..terms.passes - 1].to_vec(),
-        temperatures: temperatures.to_vec(),
-    };
-    let exits: Vec<EarlyExit> = kind.thresholds(terms.passes).into_iter().map(exit_with).collect();
-    let losses = |half: &[&Sample]| rising(&exits.iter().map(|exit| loss(half, exit, terms)).collect::<Vec<_>>());
-    let is_allowed = |loss: f64| loss <= terms.loss_max * share;
-    let (shorter, longer) = (losses(shorter), losses(longer));
-    let allowed = shorter.into_iter().zip(longer).map(|(shorter, longer)| is_allowed(shorter) && is_allowed(longer));
-    exits.into_iter().zip(allowed).take_while(|(_, allowed)| *allowed).last().map(|(exit, _)| exit)
+impl<'a> Candidates<'a> {
+    fn of(kind: Kind, samples: Vec<&'a Sample>, terms: &Terms) -> Self {
+        let windows: Vec<_> = samples.iter().flat_map(|sample| labelled(sample)).collect();
+        let temperatures: Vec<f32> = (0..terms.passes).map(|pass| best_temperature(&windows, pass)).collect();
+        let weights = match kind {
+            Kind::Learned => (0..terms.passes - 1).map(|pass| learn(&samples, &temperatures, pass, terms)).collect(),
+            _ => Vec::new(),
+        };
+        let exit_with = |threshold| EarlyExit {
+            rule: kind.rule(threshold, &weights),
+            rule_temperatures: temperatures[..terms.passes - 1].to_vec(),
+            temperatures: temperatures.clone(),
+        };
+        let exits: Vec<EarlyExit> = kind.thresholds(terms.passes).into_iter().map(exit_with).collect();
+        let mut by_length = samples.clone();
+        by_length.sort_by_key(|sample| sample.windows.iter().map(|window| window.tokens).sum::<usize>());
+        let (shorter, longer) = by_length.split_at(by_length.len() / 2);
+        let losses = |half: &[&Sample]| rising(&exits.iter().map(|exit| loss(half, exit, terms)).collect::<Vec<_>>());
+        let losses = losses(shorter).into_iter().zip(losses(longer)).map(|(one, other)| one.max(other)).collect();
+        Self { samples, exits, losses }
+    }
+
+    /// The exit that computes least, of those that lose no more, with temperatures for what leaves by it after each pass: that is what
+    /// is easy, and of it a label is right more often than of all texts that are as probable.
+    fn laxest(&self, loss_max: f64, terms: &Terms) -> Option<EarlyExit> {
+        let allowed = self.exits.iter().zip(&self.losses).take_while(|(_, loss)| **loss <= loss_max);
+        let mut exit = allowed.last()?.0.clone();
+        let mut leavers = vec![Vec::new(); terms.passes];
+        for window in self.samples.iter().flat_map(|sample| labelled(sample)) {
+            leavers[depth(&exit, window.0, terms.passes) - 1].push(window);
+        }
+        for (pass, leavers) in leavers.iter().enumerate().filter(|(_, leavers)| leavers.len() >= LEAVERS_MIN) {
+            exit.temperatures[pass] = best_temperature(leavers, pass);
+        }
+        Some(exit)
+    }
 }
 
 /// The values that never fall and are nearest to these (isotonic regression, by its max-min formula): a laxer setting loses more, and
@@ -252,11 +260,9 @@ impl Tally {
         let (mut full, mut early) = (Vec::new(), Vec::new());
         for window in &sample.windows {
             let depth = exit.map_or(terms.passes, |exit| depth(exit, window, terms.passes));
-            let temperature = |depth: usize| {
-                exit.and_then(|exit| exit.temperatures.get(depth - 1)).copied().unwrap_or(terms.temperature)
-            };
+            let temperature = exit.map_or(terms.temperature, |exit| exit.temperatures[depth - 1]);
             full.push((window.weight, softmax(&window.logits[terms.passes - 1], terms.temperature)));
-            early.push((window.weight, softmax(&window.logits[depth - 1], temperature(depth))));
+            early.push((window.weight, softmax(&window.logits[depth - 1], temperature)));
             self.tokens += window.tokens;
             self.token_passes += window.tokens * depth;
             self.depths[depth - 1] += 1;
