@@ -22,9 +22,6 @@ import vocabulary
 from albertine_models.terminal import Terminal
 from albertine_models.texts import behaviour
 
-# Documents of a set: more would only narrow the interval, at hours a run.
-DOCUMENTS_MAX = 2000
-
 # Documents of a set whose accuracy is looked at after every pass.
 DEPTH_DOCUMENTS = 1000
 
@@ -160,10 +157,10 @@ class Program:
 
 
 def measured_examples(recipe, options):
-    """Texts of every measured set, at most `DOCUMENTS_MAX` of each, drawn over the whole set."""
+    """Texts of every measured set, at most `documents_max` of each, drawn over the whole set."""
     sets = recipe.texts.held_out_sets(options.data) | recipe.texts.demo_sets(options.demo)
     return {
-        name: data_sets.sample(sets[measured.source or name], DOCUMENTS_MAX)
+        name: data_sets.sample(sets[measured.source or name], measured.documents_max)
         for name, measured in recipe.measured.items()
     }
 

@@ -79,6 +79,13 @@ def balanced(examples, labels):
     return [example.weight / totals[example.label] * scale for example in examples]
 
 
+def repeated(examples, times):
+    """The examples, those of some sets several times; in which order they are read is drawn later."""
+    if unknown := times.keys() - {example.source for example in examples}:
+        raise ValueError(f"no training set is named {', '.join(sorted(unknown))}, which a recipe wants several times")
+    return [example for example in examples for _ in range(times.get(example.source, 1))]
+
+
 def write_texts(recipe, work, options):
     """Stage `texts`."""
     if work.report.exists():
@@ -104,8 +111,9 @@ def write_texts(recipe, work, options):
         ids = vocabulary.encode(tokenizer, [example.text for example in examples], encoded.LONGEST_TEXT)
         encoded.Texts.of(ids, [example.label for example in examples], weights).write(work.texts(kind))
 
-    of_rows = balanced(labelled, len(recipe.texts.LABELS)) if recipe.balanced else [row.weight for row in labelled]
-    write("labelled", labelled, of_rows)
+    read = repeated(labelled, recipe.times)
+    of_rows = balanced(read, len(recipe.texts.LABELS)) if recipe.balanced else [row.weight for row in read]
+    write("labelled", read, of_rows)
     write("unlabelled", unlabelled, [1.0] * len(unlabelled))
     for name, examples in recipe.texts.held_out_sets(options.data).items():
         some = data_sets.sample(examples, VALIDATION_ROWS)

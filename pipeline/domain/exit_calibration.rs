@@ -8,6 +8,7 @@ use super::{
     early_exit::{EarlyExit, ExitRule, FEATURES, Trail, sureness},
     evaluation::{Comparison, Judged, compare},
     label::{argmax, softmax, weighted_mean},
+    temperature_scaling::{Leaver, LeavingText, after_pass, of_leavers},
 };
 
 /// Parts of the cross-validation.
@@ -19,12 +20,6 @@ const SLACKS: (f32, f32, f32) = (0.0005, 1.1, 0.7);
 /// The share of the allowed loss that settings may lose on the texts they are fitted on, since on others they lose more; a smaller one
 /// where that was too much.
 const FITTED_LOSS_SHARES: [f64; 3] = [0.5, 0.25, 0.0];
-/// Of fewer windows a temperature is chance.
-const LEAVERS_MIN: usize = 50;
-/// Between these the best temperature is looked for; outside, a pass's logits say nothing.
-const TEMPERATURES: (f32, f32) = (0.05, 20.0);
-/// Golden-section steps: the interval shrinks by 0.618 with each.
-const TEMPERATURE_STEPS: usize = 40;
 /// Gradient descent of the learned exit; its four features are of order one.
 const LEARNING_STEPS: usize = 2000;
 const LEARNING_RATE: f32 = 0.5;
@@ -186,8 +181,11 @@ struct Candidates<'a> {
 
 impl<'a> Candidates<'a> {
     fn of(kind: Kind, samples: Vec<&'a Sample>, terms: &Terms) -> Self {
-        let windows: Vec<_> = samples.iter().flat_map(|sample| labelled(sample)).collect();
-        let temperatures: Vec<f32> = (0..terms.passes).map(|pass| best_temperature(&windows, pass)).collect();
+        let windows_at = |pass: usize| -> Vec<(&[f32], usize)> {
+            let of = |sample: &'a Sample| sample.windows.iter().map(move |it| (&*it.logits[pass], sample.truth));
+            samples.iter().flat_map(|sample| of(sample)).collect()
+        };
+        let temperatures: Vec<f32> = (0..terms.passes).map(|pass| after_pass(&windows_at(pass))).collect();
         let weights = match kind {
             Kind::Learned => (0..terms.passes - 1).map(|pass| learn(&samples, &temperatures, pass, terms)).collect(),
             _ => Vec::new(),
@@ -206,18 +204,20 @@ impl<'a> Candidates<'a> {
         Self { samples, exits, losses }
     }
 
-    /// The exit that computes least, of those that lose no more, with temperatures for what leaves by it after each pass: that is what
-    /// is easy, and of it a label is right more often than of all texts that are as probable.
+    /// The exit that computes least, of those that lose no more, with temperatures for what leaves by it.
     fn laxest(&self, loss_max: f64, terms: &Terms) -> Option<EarlyExit> {
         let allowed = self.exits.iter().zip(&self.losses).take_while(|(_, loss)| **loss <= loss_max);
         let mut exit = allowed.last()?.0.clone();
-        let mut leavers = vec![Vec::new(); terms.passes];
-        for window in self.samples.iter().flat_map(|sample| labelled(sample)) {
-            leavers[depth(&exit, window.0, terms.passes) - 1].push(window);
-        }
-        for (pass, leavers) in leavers.iter().enumerate().filter(|(_, leavers)| leavers.len() >= LEAVERS_MIN) {
-            exit.temperatures[pass] = best_temperature(leavers, pass);
-        }
+        let leaver = |window: &'a SampleWindow| {
+            let pass = depth(&exit, window, terms.passes) - 1;
+            Leaver { weight: window.weight, pass, logits: &window.logits[pass] }
+        };
+        let text = |sample: &&'a Sample| LeavingText {
+            windows: sample.windows.iter().map(leaver).collect(),
+            truth: sample.truth,
+        };
+        let texts: Vec<_> = self.samples.iter().map(text).collect();
+        exit.temperatures = of_leavers(&texts, exit.temperatures);
         Some(exit)
     }
 }
@@ -300,50 +300,6 @@ fn judge(windows: &[(usize, Vec<f32>)], truth: usize) -> Judged {
 fn depth(exit: &EarlyExit, window: &SampleWindow, passes: usize) -> usize {
     let mut trail = Trail::default();
     (1..passes).find(|depth| exit.leaves(&mut trail, *depth, &window.logits[depth - 1])).unwrap_or(passes)
-}
-
-/// A window with the true label of its text.
-type Labelled<'a> = (&'a SampleWindow, usize);
-
-/// The windows of a text.
-fn labelled(sample: &Sample) -> impl Iterator<Item = Labelled<'_>> {
-    sample.windows.iter().map(|window| (window, sample.truth))
-}
-
-/// The temperature at which the true labels are most probable after a pass, by golden-section search: the negative
-/// log-likelihood has one minimum in it. One more label than are wrong is taken to be wrong, so that a few windows that are all right
-/// make nothing certain (after Platt 1999, "Probabilistic Outputs for Support Vector Machines").
-fn best_temperature(windows: &[Labelled<'_>], pass: usize) -> f32 {
-    let doubt = 1.0 / (windows.len() as f64 + 2.0);
-    let loss = |logarithm: f32| -> f64 {
-        let surprise = |(window, truth): &Labelled<'_>| -> f64 {
-            let probabilities = softmax(&window.logits[pass], logarithm.exp());
-            let others = probabilities.len().saturating_sub(1).max(1) as f64;
-            let weight = |class| if class == *truth { 1.0 - doubt } else { doubt / others };
-            let weighted = |(class, probability): (usize, &f32)| -weight(class) * f64::from(probability.max(1e-9)).ln();
-            probabilities.iter().enumerate().map(weighted).sum()
-        };
-        windows.iter().map(surprise).sum()
-    };
-    let ratio = (5.0_f32.sqrt() - 1.0) / 2.0;
-    let (mut low, mut high) = (TEMPERATURES.0.ln(), TEMPERATURES.1.ln());
-    let inner = |low: f32, high: f32| (high - ratio * (high - low), low + ratio * (high - low));
-    let (mut left, mut right) = inner(low, high);
-    let (mut at_left, mut at_right) = (loss(left), loss(right));
-    for _ in 0..TEMPERATURE_STEPS {
-        if at_left <= at_right {
-            high = right;
-            (right, at_right) = (left, at_left);
-            left = inner(low, high).0;
-            at_left = loss(left);
-        } else {
-            low = left;
-            (left, at_left) = (right, at_right);
-            right = inner(low, high).1;
-            at_right = loss(right);
-        }
-    }
-    f32::midpoint(low, high).exp()
 }
 
 /// A logistic regression on whether the label after a pass is the last one's, by gradient descent.
@@ -438,19 +394,6 @@ mod tests {
         };
         assert!(passes(0.7) < passes(0.002));
         assert!((passes(0.7) - 1.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn the_temperature_makes_confidence_what_is_right_so_often() {
-        // Right in three of four cases, whatever the logits: the best confidence is 0.75.
-        let window = |right: bool| {
-            let logits = if right { vec![4.0, 0.0] } else { vec![0.0, 4.0] };
-            SampleWindow { weight: 1, tokens: 1, logits: vec![logits] }
-        };
-        let samples: Vec<Sample> =
-            (0..400).map(|index| Sample { windows: vec![window(index % 4 > 0)], truth: 0 }).collect();
-        let temperature = best_temperature(&samples.iter().flat_map(labelled).collect::<Vec<_>>(), 0);
-        assert!((softmax(&[4.0, 0.0], temperature)[0] - 0.75).abs() < 0.005, "{temperature}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod live;
 pub mod publication;
 pub mod rejection;
 pub mod standing;
+pub mod temperature_scaling;
 pub mod tracker;
 pub mod verification;
 pub mod version;
