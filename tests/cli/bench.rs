@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::Setup;
+use crate::support::models::shipped_version;
 
 #[test]
 fn every_length_has_its_figures_and_the_parts_add_up() {
@@ -26,12 +27,14 @@ fn every_length_has_its_figures_and_the_parts_add_up() {
 #[test]
 fn a_table_is_for_people_and_a_length_that_cannot_be_is_refused() {
     let setup = Setup::new();
+    let version = shipped_version("albert-sentiment");
     let bench = ["model", "bench", "albert-sentiment", "--seconds", "1"];
     setup
         .run(bench.iter().chain(&["--lengths", "16", "--batch", "2"]), "")
         .expect(0)
-        .prints("Model albert-sentiment ")
-        .prints(": 8 passes, one session on one thread on `cpu`, 2 text(s) at once\n")
+        .prints(&format!(
+            "Model albert-sentiment {version}: 8 passes, one session on one thread on `cpu`, 2 text(s) at once\n"
+        ))
         .prints("tokens/s");
     let refused = setup.run(bench.iter().chain(&["--lengths", "16,257"]), "").expect(2);
     refused.says("`257` is not above 2, and at most 256, the model's window");

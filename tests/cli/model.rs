@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Answer, CONFIG, Setup};
 use crate::support::{
-    models::{ModelCopy, small_model},
+    models::{ModelCopy, shipped_version, small_model},
     repository,
 };
 
@@ -231,7 +231,7 @@ fn configured_models_are_listed_with_what_their_folders_say() {
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let rows: Vec<Vec<String>> = answer.stdout.lines().map(words).collect();
     assert_eq!(rows.len(), 4, "{answer:#?}");
-    assert_eq!([&*rows[1][0], &*rows[1][2]], ["albert-sentiment", "sentiment"]);
+    assert_eq!(rows[1][..3], ["albert-sentiment", &shipped_version("albert-sentiment"), "sentiment"]);
     let expected = [
         "answers",
         "1",

@@ -15,6 +15,13 @@ pub fn small_model(name: &str) -> PathBuf {
     repository("tests/fixtures/models").join(name)
 }
 
+/// The version that the manifest of a model that ships says it has.
+pub fn shipped_version(name: &str) -> String {
+    let path = repository("models").join(name).join("model.toml");
+    let manifest: toml::Table = fs::read_to_string(path).unwrap().parse().unwrap();
+    manifest["version"].as_str().unwrap().to_owned()
+}
+
 /// A copy of a model folder.
 pub struct ModelCopy(TempDir);
 
