@@ -5,6 +5,7 @@ those of the behavioural tests (`albertine_models/texts/behaviour.py`): other fr
 tests say whether a construction was understood and not whether a sentence was seen. `overlaps` removes what is equal.
 """
 
+import dataclasses
 import random
 import re
 
@@ -249,5 +250,5 @@ def disturbed(examples):
     found = []
     for example in generator.sample(short, min(DISTURBED, len(short))):
         way, name = generator.choice(ways)
-        found.append(Example(way(example.text, generator), example.label, example.weight, f"disturbed_{name}"))
+        found.append(dataclasses.replace(example, text=way(example.text, generator), source=f"disturbed_{name}"))
     return found

@@ -26,12 +26,19 @@ UNREADABLE_SEED = 11
 
 @dataclass(frozen=True)
 class Example:
-    """One text with the index of its label, the weight of its loss, and the set it came from."""
+    """One text with the index of its label, the weight of its loss, the set it came from, and the labels that this set decides among:
+    one that has no others says nothing of them. None named: all.
+    """
 
     text: str
     label: int
     weight: float
     source: str
+    among: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if self.among and self.label not in self.among:
+            raise ValueError(f"label {self.label} of {self.source} is not among {self.among}: {self.text[:80]!r}")
 
 
 def normalise(text):

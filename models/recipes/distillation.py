@@ -23,19 +23,21 @@ class Weights:
     labels: float
 
 
-def cross_entropy(logits, labels, weights):
-    """Mean loss of rows by their weights; rows without label (-1) count nothing."""
-    losses = functional.cross_entropy(logits.float(), labels.clamp_min(0), reduction="none")
+def cross_entropy(logits, labels, weights, among):
+    """Mean loss of rows by their weights, each between the labels that it is decided among; rows without label (-1) count nothing."""
+    bits = among[:, None] >> torch.arange(logits.shape[1], device=logits.device) & 1
+    between = logits.float().masked_fill((bits == 0) & (among[:, None] > 0), -torch.inf)
+    losses = functional.cross_entropy(between, labels.clamp_min(0), reduction="none")
     return (losses * weights * (labels >= 0)).mean()
 
 
 def teacher_loss(teacher, machine):
     """Loss of a teacher on a batch, from its labels."""
 
-    def loss_of(input_ids, mask, labels, weights):
+    def loss_of(input_ids, mask, labels, weights, among):
         with machine.precision():
             logits = teacher(input_ids, networks.attention_bias(mask)).logits
-        return cross_entropy(logits, labels, weights)
+        return cross_entropy(logits, labels, weights, among)
 
     return loss_of
 
@@ -69,7 +71,7 @@ def student_loss(student, teachers, weights, machine):
     depth_weights = range(1, networks.PASSES + 1)
     pairs = followed_states()
 
-    def loss_of(input_ids, mask, labels, row_weights):
+    def loss_of(input_ids, mask, labels, row_weights, among):
         with torch.no_grad(), machine.precision():
             wanted_states, wanted = teachers(input_ids, mask)
         with machine.precision():
@@ -83,7 +85,7 @@ def student_loss(student, teachers, weights, machine):
         )
         for weight, own in zip(depth_weights, logits):
             distilled = (divergence(own, wanted) * row_weights).mean()
-            labelled = cross_entropy(own, labels, row_weights)
+            labelled = cross_entropy(own, labels, row_weights, among)
             of_logits = weights.labels * labelled + (1 - weights.labels) * distilled
             total = total + weight / sum(depth_weights) * of_logits
         return total

@@ -5,7 +5,7 @@ it would have seen next.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy
 import torch
@@ -26,31 +26,40 @@ LONGEST_TEXT = 1500
 
 @dataclass(frozen=True)
 class Texts:
-    """Token ids without special tokens, one text after the other; `labels` is -1 where there is none."""
+    """Token ids without special tokens, one text after the other; `labels` is -1 where there is none, and `among` has a bit for each label
+    that is decided among, or is 0 for all.
+    """
 
     ids: numpy.ndarray
     offsets: numpy.ndarray
     labels: numpy.ndarray
     weights: numpy.ndarray
+    among: numpy.ndarray
 
     @classmethod
-    def of(cls, rows, labels, weights):
-        """From lists of ids."""
+    def of(cls, rows, labels, weights, among=None):
+        """From lists of ids, and of labels' indices where not all are decided among."""
         offsets = numpy.cumsum([0] + [len(row) for row in rows])
         ids = numpy.concatenate([numpy.array(row, dtype=numpy.uint16) for row in rows])
-        return cls(ids, offsets, numpy.array(labels, dtype=numpy.int8), numpy.array(weights, dtype=numpy.float32))
+        bits = [sum(1 << label for label in own) for own in among or [()] * len(labels)]
+        return cls(
+            ids,
+            offsets,
+            numpy.array(labels, dtype=numpy.int8),
+            numpy.array(weights, dtype=numpy.float32),
+            numpy.array(bits, dtype=numpy.uint8),
+        )
 
     @classmethod
     def read(cls, path):
         """From a file."""
         with numpy.load(path) as arrays:
-            return cls(*(arrays[name] for name in ("ids", "offsets", "labels", "weights")))
+            return cls(*(arrays[field.name] for field in fields(cls)))
 
     def write(self, path):
         """To a file, compressed."""
-        arrays = {"ids": self.ids, "offsets": self.offsets, "labels": self.labels, "weights": self.weights}
         with open(path, "wb") as file:
-            numpy.savez_compressed(file, **arrays)
+            numpy.savez_compressed(file, **vars(self))
 
     def __len__(self):
         return len(self.labels)
@@ -88,15 +97,15 @@ class Stream:
         self.epoch, self.kept_order = None, None
 
     def rows(self, first, count):
-        """Rows `first` to `first + count` of the endless stream: (ids with special tokens, label, weight)."""
+        """Rows `first` to `first + count` of the endless stream: (ids with special tokens, label, weight, among)."""
         size = len(self.texts)
         for number in range(first, first + count):
             order = self.order(number // size)
             index = int(order[number % size])
-            window = self.window(
-                self.texts.row(index), int(self.texts.labels[index]), random.Random(f"{self.seed} {number}")
-            )
-            yield self.special.framed(window), int(self.texts.labels[index]), float(self.texts.weights[index])
+            texts = self.texts
+            window = self.window(texts.row(index), int(texts.labels[index]), random.Random(f"{self.seed} {number}"))
+            of_row = int(texts.labels[index]), float(texts.weights[index]), int(texts.among[index])
+            yield self.special.framed(window), *of_row
 
     def order(self, epoch):
         """The order of one time through."""
@@ -135,16 +144,23 @@ class Batch:
     lengths: numpy.ndarray
     labels: numpy.ndarray
     weights: numpy.ndarray
+    among: numpy.ndarray
 
     @classmethod
     def of(cls, rows):
-        """From rows of (ids, label, weight)."""
-        lengths = numpy.array([len(ids) for ids, _, _ in rows])
+        """From rows of (ids, label, weight, among)."""
+        every_ids, labels, weights, among = zip(*rows)
+        lengths = numpy.array([len(ids) for ids in every_ids])
         table = numpy.zeros((len(rows), lengths.max()), dtype=numpy.uint16)
-        for place, (ids, _, _) in enumerate(rows):
+        for place, ids in enumerate(every_ids):
             table[place, : len(ids)] = ids
-        _, labels, weights = zip(*rows)
-        return cls(table, lengths, numpy.array(labels, dtype=numpy.int64), numpy.array(weights, dtype=numpy.float32))
+        return cls(
+            table,
+            lengths,
+            numpy.array(labels, dtype=numpy.int64),
+            numpy.array(weights, dtype=numpy.float32),
+            numpy.array(among, dtype=numpy.int64),
+        )
 
     @property
     def tokens(self):
@@ -158,8 +174,9 @@ class Batch:
         return ids, (places < torch.from_numpy(self.lengths).to(device)[:, None]).long()
 
     def tensors(self, device):
-        """What a loss is of: input ids and attention mask [rows, sequence], labels and weights [rows]."""
-        return *self.inputs(device), torch.from_numpy(self.labels).to(device), torch.from_numpy(self.weights).to(device)
+        """What a loss is of: input ids and attention mask [rows, sequence]; labels, weights and labels to decide among [rows]."""
+        of_rows = (torch.from_numpy(values).to(device) for values in (self.labels, self.weights, self.among))
+        return *self.inputs(device), *of_rows
 
     def padded(self, rows, length):
         """The same with so many rows of that length. What is added counts nothing, and means over rows stay what they were."""
@@ -169,6 +186,7 @@ class Batch:
             numpy.pad(self.lengths, (0, more)),
             numpy.pad(self.labels, (0, more), constant_values=-1),
             numpy.pad(self.weights, (0, more)) * numpy.float32(rows / len(self.labels)),
+            numpy.pad(self.among, (0, more)),
         )
 
 
@@ -218,8 +236,8 @@ def predict(run, rows, batch_tokens=4096, device="cpu"):
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     outputs = [None] * len(rows)
     with torch.inference_mode():
-        for batch in group([(rows[index], index, 0.0) for index in order], batch_tokens):
+        for batch in group([(rows[index], index, 0.0, 0) for index in order], batch_tokens):
             result = run(*Batch.of(batch).inputs(device)).float().cpu()
-            for place, (_, index, _) in enumerate(batch):
+            for place, (_, index, _, _) in enumerate(batch):
                 outputs[index] = result[place]
     return torch.stack(outputs)

@@ -72,13 +72,6 @@ def all_held_out(data):
     return {name: rows for recipe in RECIPES.values() for name, rows in recipe.texts.held_out_sets(data).items()}
 
 
-def balanced(examples, labels):
-    """The examples' weights such that each class has the same sum and the mean is 1."""
-    totals = [sum(example.weight for example in examples if example.label == label) for label in range(labels)]
-    scale = len(examples) / labels
-    return [example.weight / totals[example.label] * scale for example in examples]
-
-
 def repeated(examples, times):
     """The examples, those of some sets several times; in which order they are read is drawn later."""
     if unknown := times.keys() - {example.source for example in examples}:
@@ -109,11 +102,11 @@ def write_texts(recipe, work, options):
 
     def write(kind, examples, weights):
         ids = vocabulary.encode(tokenizer, [example.text for example in examples], encoded.LONGEST_TEXT)
-        encoded.Texts.of(ids, [example.label for example in examples], weights).write(work.texts(kind))
+        labels, among = [example.label for example in examples], [example.among for example in examples]
+        encoded.Texts.of(ids, labels, weights, among).write(work.texts(kind))
 
     read = repeated(labelled, recipe.times)
-    of_rows = balanced(read, len(recipe.texts.LABELS)) if recipe.balanced else [row.weight for row in read]
-    write("labelled", read, of_rows)
+    write("labelled", read, [row.weight for row in read])
     write("unlabelled", unlabelled, [1.0] * len(unlabelled))
     for name, examples in recipe.texts.held_out_sets(options.data).items():
         some = data_sets.sample(examples, VALIDATION_ROWS)

@@ -44,8 +44,6 @@ class Recipe:
     # Of one window, and shared by neighbours.
     max_length: int
     window_overlap: int
-    # Whether each class counts as much as any other in training, or as much as its texts are many.
-    balanced: bool
     measured: dict[str, "MeasuredSet"]
     # How often one time through the labelled texts meets those of a set, where it is more than once.
     times: dict[str, int] = field(default_factory=dict)
@@ -60,11 +58,10 @@ SENTIMENT = Recipe(
     texts=sentiment,
     teacher_tokens=10_000_000,
     distil_tokens=56_000_000,
-    finish_tokens=900_000,
+    finish_tokens=3_600_000,
     unlabelled_share=1.5,
     max_length=256,
     window_overlap=32,
-    balanced=True,
     measured={
         "sst2_dev": MeasuredSet("SST-2 dev, between negative and positive", TWO_CLASSES),
         "sst5_test": MeasuredSet("SST-5 test, in three classes"),
@@ -76,8 +73,8 @@ SENTIMENT = Recipe(
     },
     limits=[
         "English only. Other languages get a label, but it means little.",
-        "Neutral is the weakest class: true neutral texts were few, and a fact with a sad or cheerful content is often "
-        "called negative or positive.",
+        "Neutral is the weakest class: true neutral texts were few. Of reviews of goods a fifth of the neutral ones is found; "
+        "most sentences of newspapers are called neutral, with confidence, also where they bring bad news or good.",
         "Trained on reviews, tweets and film sentences. What it makes of other texts was not measured.",
         "Sarcasm and understatement are read at face value; see the behavioural tests.",
         "830 of the 872 sentences of SST-2 dev also stand in SST-5 dev, which the classes' bias was fitted on.",
@@ -91,13 +88,10 @@ TOPIC = Recipe(
     texts=topic,
     teacher_tokens=3_600_000,
     distil_tokens=6_000_000,
-    finish_tokens=2_600_000,
+    finish_tokens=4_800_000,
     unlabelled_share=1.0,
     max_length=256,
     window_overlap=32,
-    # What is measured has its classes as they come. Balanced, a news item about business, which no discussion is, would count four
-    # times as much as one about science.
-    balanced=False,
     measured={
         "ag_news_test": MeasuredSet("AG News test, between its four topics", NEWS_TOPICS, documents_max=NEWS_TEST),
         "ag_news_test_of_all": MeasuredSet(

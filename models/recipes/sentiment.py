@@ -18,6 +18,9 @@ from data_sets import (
 LABELS = ["negative", "neutral", "positive"]
 NEGATIVE, NEUTRAL, POSITIVE = range(3)
 
+# What sets without a neutral label decide among. Learnt as if they decided among three, they taught that reviews of goods are never neutral.
+TWO_CLASSES = (NEGATIVE, POSITIVE)
+
 # Share of airline texts and of amazon_5core items that is kept apart for measuring.
 HELD_OUT_SHARE = 0.2
 
@@ -60,14 +63,16 @@ def class_of_rating(rating):
     return NEGATIVE if rating < -0.5 else NEUTRAL
 
 
-def examples(rows, source, weight=1.0, label=None):
+def examples(rows, source, weight=1.0, label=None, among=()):
     """Rows as examples; the label comes from the row unless one is given."""
-    return [Example(row["text"], class_of(row["label"]) if label is None else label, weight, source) for row in rows]
+    return [
+        Example(row["text"], class_of(row["label"]) if label is None else label, weight, source, among) for row in rows
+    ]
 
 
-def by_stars(rows, source, weight=1.0):
+def by_stars(rows, source, weight=1.0, among=()):
     """Rows with stars as examples."""
-    return [Example(row["text"], class_of_stars(row["stars"]), weight, source) for row in rows]
+    return [Example(row["text"], class_of_stars(row["stars"]), weight, source, among) for row in rows]
 
 
 def airline_texts(folder, held_out):
@@ -124,16 +129,17 @@ def demo_sets(demo_archive):
 def training_candidates(folder):
     """Every training example before overlaps are removed."""
     found = []
-    found += examples(rows_of_split(folder, "sst2", "train"), "sst2")
+    found += examples(rows_of_split(folder, "sst2", "train"), "sst2", among=TWO_CLASSES)
     found += examples(rows_of_split(folder, "sst5", "train"), "sst5", NEUTRAL_SETS_WEIGHT)
     found += examples(airline_texts(folder, held_out=False), "airline_tweets")
     found += examples(read_rows(folder, "tweet_sentiment_val"), "tweet_sentiment_val", NEUTRAL_SETS_WEIGHT)
-    found += by_stars(domain_texts(folder, tuning=False), "amazon_domains", SHOP_REVIEWS_WEIGHT)
+    found += by_stars(domain_texts(folder, tuning=False), "amazon_domains", SHOP_REVIEWS_WEIGHT, TWO_CLASSES)
     found += by_stars(amazon_texts(folder, held_out=False), "amazon_5core", SHOP_REVIEWS_WEIGHT)
-    found += examples(film_reviews(folder, tuning=False), "imdb")
+    found += examples(film_reviews(folder, tuning=False), "imdb", among=TWO_CLASSES)
     objective = [row for row in read_rows(folder, "subjectivity") if row["label"] == "objective"]
     found += examples(objective, "subjectivity", OBJECTIVE_WEIGHT, NEUTRAL)
-    found += examples(distinct_texts(read_rows(folder, "pros_cons")), "pros_cons", PROS_CONS_WEIGHT)
+    pros_and_cons = distinct_texts(read_rows(folder, "pros_cons"))
+    found += examples(pros_and_cons, "pros_cons", PROS_CONS_WEIGHT, among=TWO_CLASSES)
     random.Random(8).shuffle(found)
     return found
 

@@ -16,8 +16,8 @@ STEPS_BEFORE_RECORDING = 3
 
 
 class Direct:
-    """Computes every step as it comes. `loss_of(input_ids, mask, labels, weights)` gives a scalar; `exchange()` replaces the
-    gradients by what several processes found, where there are some.
+    """Computes every step as it comes. `loss_of(input_ids, mask, labels, weights, among)` gives a scalar; `exchange()` replaces
+    the gradients by what several processes found, where there are some.
     """
 
     def __init__(self, loss_of, parameters, optimiser, exchange):

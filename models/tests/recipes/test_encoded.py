@@ -13,7 +13,8 @@ SPECIAL = Special(classifier=1, separator=2, sentence_ends=(9,))
 def texts(labels, length=300):
     generator = numpy.random.default_rng(5)
     rows = [generator.integers(3, 12, size=1 + length * place // len(labels)) for place in range(len(labels))]
-    return Texts.of(rows, labels, [1.0 + place for place in range(len(labels))])
+    among = [(0, 2) if place == 0 else () for place in range(len(labels))]
+    return Texts.of(rows, labels, [1.0 + place for place in range(len(labels))], among)
 
 
 def test_texts_are_read_as_they_were_written(tmp_path):
@@ -23,6 +24,7 @@ def test_texts_are_read_as_they_were_written(tmp_path):
     assert [read.row(index).tolist() for index in range(3)] == [written.row(index).tolist() for index in range(3)]
     assert read.labels.tolist() == [0, 2, -1]
     assert read.weights.tolist() == [1.0, 2.0, 3.0]
+    assert read.among.tolist() == [0b101, 0, 0]
 
 
 def test_a_stream_goes_on_where_it_was_stopped():
@@ -37,7 +39,7 @@ def test_a_stream_goes_on_where_it_was_stopped():
 def test_windows_fit_and_those_without_label_are_whole_sentences():
     stream = Stream(texts([0, -1] * 20), SPECIAL, 64, seed=7)
     starts_inside = 0
-    for ids, label, _ in stream.rows(0, 400):
+    for ids, label, *_ in stream.rows(0, 400):
         assert 3 <= len(ids) <= 64
         assert (ids[0], ids[-1]) == (1, 2)
         inside = ids[1:-1]
@@ -74,12 +76,13 @@ def test_predictions_come_back_in_order():
 
 
 def test_rows_that_are_added_to_a_batch_change_no_mean():
-    batch = Batch.of([([1, 4, 2], 0, 0.5), ([1, 5, 6, 7, 2], -1, 1.5)])
+    batch = Batch.of([([1, 4, 2], 0, 0.5, 5), ([1, 5, 6, 7, 2], -1, 1.5, 0)])
     padded = batch.padded(5, 8)
-    input_ids, mask, labels, weights = padded.tensors("cpu")
+    input_ids, mask, labels, weights, among = padded.tensors("cpu")
     assert input_ids.shape == mask.shape == (5, 8)
     assert padded.tokens == batch.tokens == int(mask.sum())
     assert labels.tolist() == [0, -1, -1, -1, -1]
+    assert among.tolist() == [5, 0, 0, 0, 0]
     assert weights.mean().item() == pytest.approx(batch.weights.mean())
 
 

@@ -61,7 +61,7 @@ def test_teachers_agree_on_the_mean_of_their_logits():
 
 
 def test_ranges_are_chosen_from_rows_of_all_lengths():
-    batches = [Batch.of([([2] * length, 0, 1.0)]) for length in (9, 30, 3, 17, 5)]
+    batches = [Batch.of([([2] * length, 0, 1.0, 0)]) for length in (9, 30, 3, 17, 5)]
     assert [batch.tokens for batch in grid.of_all_lengths(batches, 3)] == [3, 9, 30]
     assert len(grid.of_all_lengths(batches, 24)) == 5
 
@@ -69,7 +69,7 @@ def test_ranges_are_chosen_from_rows_of_all_lengths():
 def test_weights_that_were_kept_are_rounded_to_themselves():
     torch.manual_seed(4)
     student = Albert(len(LABELS)).eval()
-    roundings = grid.roundings_of(student, [Batch.of([([2, 40, 50, 60, 3], 0, 1.0)])], "cpu")
+    roundings = grid.roundings_of(student, [Batch.of([([2, 40, 50, 60, 3], 0, 1.0, 0)])], "cpu")
     grid.keep_rounded(student, roundings)
     kept = {name: values.clone() for name, values in student.state_dict().items()}
     grid.keep_rounded(student, roundings)
@@ -82,7 +82,7 @@ def test_on_the_grid_a_student_computes_what_its_int8_graphs_compute(tmp_path, s
     torch.manual_seed(3)
     student = Albert(len(LABELS)).eval()
     texts = [[2, *range(10 + place, 20 + 2 * place), 3] for place in range(8)]
-    batches = [Batch.of([(ids, 0, 1.0)]) for ids in texts]
+    batches = [Batch.of([(ids, 0, 1.0, 0)]) for ids in texts]
     grid.write(tmp_path / "roundings.json", grid.roundings_of(student, batches, "cpu"))
     roundings = grid.read(tmp_path / "roundings.json")
     assert len(roundings) == len(SITES) * len(networks.SOURCE_LAYERS)

@@ -21,7 +21,7 @@ def run(checkpoint, killed_at=None):
     mixture = Mixture([Stream(texts, Special(1, 2, (9,)), 16, 1)], [1], 256, 1)
     steps = 0
 
-    def loss_of(input_ids, _mask, labels, _weights):
+    def loss_of(input_ids, _mask, labels, _weights, _among):
         nonlocal steps
         steps += 1
         if steps == killed_at:
