@@ -37,11 +37,11 @@ class Texts:
     among: numpy.ndarray
 
     @classmethod
-    def of(cls, rows, labels, weights, among=None):
-        """From lists of ids, and of labels' indices where not all are decided among."""
+    def of(cls, rows, labels, weights, among):
+        """From a list of ids for each text, and its labels to decide among, none for all."""
         offsets = numpy.cumsum([0] + [len(row) for row in rows])
         ids = numpy.concatenate([numpy.array(row, dtype=numpy.uint16) for row in rows])
-        bits = [sum(1 << label for label in own) for own in among or [()] * len(labels)]
+        bits = [sum(1 << label for label in own) for own in among]
         return cls(
             ids,
             offsets,
@@ -234,10 +234,9 @@ def group(rows, batch_tokens, padded_length=as_it_is):
 def predict(run, rows, batch_tokens=4096, device="cpu"):
     """Runs `run(input_ids, mask)` over rows that carry their special tokens; outputs in order, as one tensor."""
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    outputs = [None] * len(rows)
+    batches = group([(rows[index], -1, 0.0, 0) for index in order], batch_tokens)
     with torch.inference_mode():
-        for batch in group([(rows[index], index, 0.0, 0) for index in order], batch_tokens):
-            result = run(*Batch.of(batch).inputs(device)).float().cpu()
-            for place, (_, index, _, _) in enumerate(batch):
-                outputs[index] = result[place]
-    return torch.stack(outputs)
+        by_length = torch.cat([run(*Batch.of(batch).inputs(device)).float().cpu() for batch in batches])
+    outputs = torch.empty_like(by_length)
+    outputs[order] = by_length
+    return outputs

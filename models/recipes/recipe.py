@@ -100,17 +100,15 @@ def write_texts(recipe, work, options):
         halves = {name: value.astype(numpy.float16) for name, value in weights.items()}
         numpy.savez_compressed(work.encoder(name), **halves)
 
-    def write(kind, examples, weights):
+    def write(kind, examples):
         ids = vocabulary.encode(tokenizer, [example.text for example in examples], encoded.LONGEST_TEXT)
-        labels, among = [example.label for example in examples], [example.among for example in examples]
-        encoded.Texts.of(ids, labels, weights, among).write(work.texts(kind))
+        of_rows = zip(*((example.label, example.weight, example.among) for example in examples))
+        encoded.Texts.of(ids, *of_rows).write(work.texts(kind))
 
-    read = repeated(labelled, recipe.times)
-    write("labelled", read, [row.weight for row in read])
-    write("unlabelled", unlabelled, [1.0] * len(unlabelled))
+    write("labelled", repeated(labelled, recipe.times))
+    write("unlabelled", unlabelled)
     for name, examples in recipe.texts.held_out_sets(options.data).items():
-        some = data_sets.sample(examples, VALIDATION_ROWS)
-        write(name, some, [1.0] * len(some))
+        write(name, data_sets.sample(examples, VALIDATION_ROWS))
     kept = collections.Counter(example.source for example in labelled + unlabelled)
     report = {"kept": kept, "removed": removed | made_removed | also_removed}
     LOG.info("texts: %s", json.dumps(report))

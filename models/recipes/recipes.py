@@ -20,7 +20,7 @@ class MeasuredSet:
     documents_max: int = 2000
 
 
-TWO_CLASSES = ("negative", "positive")
+TWO_CLASSES = tuple(sentiment.LABELS[label] for label in sentiment.TWO_CLASSES)
 NEWS_TOPICS = tuple(sorted(topic.NEWS.values()))
 
 # All of AG News' test, whose texts are short.

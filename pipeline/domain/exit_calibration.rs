@@ -182,8 +182,8 @@ struct Candidates<'a> {
 impl<'a> Candidates<'a> {
     fn of(kind: Kind, samples: Vec<&'a Sample>, terms: &Terms) -> Self {
         let windows_at = |pass: usize| -> Vec<(&[f32], usize)> {
-            let of = |sample: &'a Sample| sample.windows.iter().map(move |it| (&*it.logits[pass], sample.truth));
-            samples.iter().flat_map(|sample| of(sample)).collect()
+            let of = |sample: &&'a Sample| sample.windows.iter().map(|it| (&*it.logits[pass], sample.truth));
+            samples.iter().flat_map(of).collect()
         };
         let temperatures: Vec<f32> = (0..terms.passes).map(|pass| after_pass(&windows_at(pass))).collect();
         let weights = match kind {

@@ -17,7 +17,7 @@ def run(checkpoint, killed_at=None):
     torch.manual_seed(3)
     network = nn.EmbeddingBag(40, 3, mode="mean")
     rows = [[(place * 7 + step) % 37 + 3 for step in range(4 + place % 9)] for place in range(60)]
-    texts = Texts.of(rows, [place % 3 for place in range(60)], [1.0] * 60)
+    texts = Texts.of(rows, [place % 3 for place in range(60)], [1.0] * 60, [()] * 60)
     mixture = Mixture([Stream(texts, Special(1, 2, (9,)), 16, 1)], [1], 256, 1)
     steps = 0
 
