@@ -301,7 +301,11 @@ impl Publisher {
                         advice = PublishedDecision::advice(Publication::Unknown { first }, key)
                     ),
                 };
-                tracing::warn!(place = %key, found = ?found, "the group's offset was deleted or overwritten; the live topic tells how far it was published");
+                if key.is_of_job() {
+                    tracing::info!(place = %key, found = ?found, "the live topic tells how far the shard was published");
+                } else {
+                    tracing::warn!(place = %key, found = ?found, "the group's offset was deleted or overwritten; the live topic tells how far it was published");
+                }
                 resolve_found(found, first, stored)
             }
             resolution => resolution,

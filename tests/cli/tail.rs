@@ -34,7 +34,7 @@ use crate::support::{
     broker::{self, Topic},
     environment, eventually,
     pipeline::{Options, Stream},
-    repository, unique,
+    repository,
 };
 
 const TAIL: [&str; 3] = ["stream", "tail", "reviews"];
@@ -95,13 +95,7 @@ impl Live {
 
     /// Leaves the transaction open.
     fn begin(&self, records: &[LiveRecord]) -> BaseProducer {
-        let producer: BaseProducer = ClientConfig::new()
-            .set("bootstrap.servers", environment("KAFKA_BOOTSTRAP_SERVERS"))
-            .set("transactional.id", unique("tail"))
-            .create()
-            .unwrap();
-        producer.init_transactions(DEADLINE).unwrap();
-        producer.begin_transaction().unwrap();
+        let producer = broker::begin_transaction();
         for record in records {
             let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
                 let HeaderValue::Text(text) = value else { panic!("the header `{key}` is no text") };

@@ -110,6 +110,14 @@ fn end_as(topic: &str, partitions: i32, isolation_level: &str) -> i64 {
     (0..partitions).map(end).sum()
 }
 
+/// A producer with a transaction that is open until the test ends it.
+pub fn begin_transaction() -> BaseProducer {
+    let producer: BaseProducer = config().set("transactional.id", unique("test")).create().unwrap();
+    producer.init_transactions(REQUEST_TIMEOUT).unwrap();
+    producer.begin_transaction().unwrap();
+    producer
+}
+
 /// Waits until subscribers see what was committed: the broker answers a commit before it has written the markers that
 /// end the transaction in each partition.
 pub fn wait_for_markers(topic: &str, partitions: i32) {

@@ -1,7 +1,10 @@
 //! Looks into the live topics for the newest record of a source partition: how far it is published, where the
 //! group's offset does not tell.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -19,7 +22,7 @@ use crate::{
         live::{LivePosition, POSITION_HEADER, Published},
     },
     kafka::{
-        client::ClientLog,
+        client::{ClientLog, client_config, create},
         subscribe::{offsets_at, partitions, reader},
     },
     publish::Newest,
@@ -30,19 +33,23 @@ const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(10);
 /// Longest look. A live topic of ten minutes and a million records is read in seconds.
 const DEADLINE: Duration = Duration::from_mins(5);
 
+/// How often to look whether a transaction has ended: a running one takes a few milliseconds.
+const OPEN_TRANSACTION_POLL: Duration = Duration::from_millis(20);
+
 /// The newest position of `key` among the live records since `since`, as a `read_committed` subscriber sees them.
 pub(super) fn newest(config: &KafkaLiveConfig, key: &PartitionKey, since: DateTime<Utc>) -> anyhow::Result<Newest> {
+    let started = Instant::now();
     let consumer = reader(&config.client, &config.group)?;
     let since = since - CLOCK_TOLERANCE;
     let mut assignment = TopicPartitionList::new();
     let mut complete = true;
     for topic in [Some(&config.labels_topic), config.dead_letters_topic.as_ref()].into_iter().flatten() {
-        complete &= assign_since(&consumer, topic, since, &mut assignment)
+        complete &= await_open_transactions(config, &consumer, topic, started + DEADLINE)
+            .and_then(|()| assign_since(&consumer, topic, since, &mut assignment))
             .with_context(|| format!("cannot look into topic `{topic}`"))?;
     }
     consumer.assign(&assignment)?;
     let mut open = assignment.count();
-    let started = Instant::now();
     let mut newest: Option<Published> = None;
     while open > 0 {
         if started.elapsed() > DEADLINE {
@@ -60,6 +67,37 @@ pub(super) fn newest(config: &KafkaLiveConfig, key: &PartitionKey, since: DateTi
         None if complete => Newest::Nothing,
         None => Newest::Unknown,
     })
+}
+
+/// Waits until every transaction has ended that is open at the beginning. A subscriber sees nothing behind the first
+/// open one, whoever began it, so what was published there before would be taken as not published. The broker ends one
+/// whose producer is gone after that producer's `transaction.timeout.ms`.
+fn await_open_transactions(
+    config: &KafkaLiveConfig,
+    consumer: &BaseConsumer<ClientLog>,
+    topic: &str,
+    deadline: Instant,
+) -> anyhow::Result<()> {
+    let mut settings = client_config(&config.client, &[]);
+    settings.set("isolation.level", "read_uncommitted").set("allow.auto.create.topics", "false");
+    let everything: BaseConsumer<ClientLog> = create(&settings, ClientLog::default())?;
+    for partition in partitions(consumer, topic)? {
+        let (_, end) = everything.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
+        let mut waits = false;
+        while consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?.1 < end {
+            if Instant::now() > deadline {
+                bail!(
+                    "a transaction in partition {partition} has been open for {DEADLINE:?}; find its producer, or end it with Kafka's `kafka-transactions.sh abort`"
+                );
+            }
+            if !waits {
+                tracing::info!(topic, partition, "waiting until open transactions end, to see what was published");
+                waits = true;
+            }
+            thread::sleep(OPEN_TRANSACTION_POLL);
+        }
+    }
+    Ok(())
 }
 
 /// Adds each partition of `topic` from `since` on. Whether none of those records can have been deleted.
