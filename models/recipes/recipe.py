@@ -87,8 +87,9 @@ def write_texts(recipe, work, options):
     labelled, removed = overlaps.without_overlap(recipe.texts.training_candidates(options.data), measured)
     # From texts that may be trained on, so that none of a measured set comes back in another spelling.
     made, made_removed = overlaps.without_overlap(recipe.texts.made_from(labelled), measured)
-    labelled += made
     unlabelled, also_removed = overlaps.without_overlap(recipe.texts.unlabelled_texts(options.data), measured)
+    labelled += [example for example in made if example.label >= 0]
+    unlabelled += [example for example in made if example.label < 0]
     encoders = Path(options.encoders)
     old = vocabulary.plain(str(encoders / f"{networks.ENCODERS[0]}-tokenizer.json"))
     words = vocabulary.Vocabulary(old, frequencies_of_all(old, options.data, work), networks.VOCABULARY_SIZE)

@@ -5,6 +5,7 @@ mod crashes;
 mod deletion;
 mod duplicates;
 mod languages;
+mod newest;
 mod pairs;
 mod publishing;
 mod records;

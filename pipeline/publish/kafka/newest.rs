@@ -2,6 +2,7 @@
 //! group's offset does not tell.
 
 use std::{
+    collections::BTreeSet,
     thread,
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
     message::{BorrowedMessage, Headers},
+    topic_partition_list::TopicPartitionListElem,
 };
 
 use super::{CALL_TIMEOUT, KafkaLiveConfig};
@@ -38,35 +40,50 @@ const OPEN_TRANSACTION_POLL: Duration = Duration::from_millis(20);
 
 /// The newest position of `key` among the live records since `since`, as a `read_committed` subscriber sees them.
 pub(super) fn newest(config: &KafkaLiveConfig, key: &PartitionKey, since: DateTime<Utc>) -> anyhow::Result<Newest> {
-    let started = Instant::now();
-    let consumer = reader(&config.client, &config.group)?;
-    let since = since - CLOCK_TOLERANCE;
-    let mut assignment = TopicPartitionList::new();
+    let deadline = Instant::now() + DEADLINE;
+    let mut newest: Option<Published> = None;
     let mut complete = true;
     for topic in [Some(&config.labels_topic), config.dead_letters_topic.as_ref()].into_iter().flatten() {
-        complete &= await_open_transactions(config, &consumer, topic, started + DEADLINE)
-            .and_then(|()| assign_since(&consumer, topic, since, &mut assignment))
+        let (found, is_complete) = newest_in(config, topic, key, since - CLOCK_TOLERANCE, deadline)
             .with_context(|| format!("cannot look into topic `{topic}`"))?;
-    }
-    consumer.assign(&assignment)?;
-    let mut open = assignment.count();
-    let mut newest: Option<Published> = None;
-    while open > 0 {
-        if started.elapsed() > DEADLINE {
-            bail!("the live topic could not be read to its end within {DEADLINE:?}");
-        }
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => newest = newest.max(position(&message, key)),
-            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
-            Some(Err(error)) => return Err(error).context("cannot read the live topic"),
-            None => {}
-        }
+        newest = newest.max(found);
+        complete &= is_complete;
     }
     Ok(match newest {
         Some(published) => Newest::Found(published),
         None if complete => Newest::Nothing,
         None => Newest::Unknown,
     })
+}
+
+/// The newest position of `key` in one topic, and whether none of its records since `since` can have been deleted.
+fn newest_in(
+    config: &KafkaLiveConfig,
+    topic: &str,
+    key: &PartitionKey,
+    since: DateTime<Utc>,
+    deadline: Instant,
+) -> anyhow::Result<(Option<Published>, bool)> {
+    let consumer = reader(&config.client, &config.group)?;
+    await_open_transactions(config, &consumer, topic, deadline)?;
+    let mut assignment = TopicPartitionList::new();
+    let complete = assign_since(&consumer, topic, since, &mut assignment)?;
+    consumer.assign(&assignment)?;
+    let mut unread: BTreeSet<i32> = assignment.elements().iter().map(TopicPartitionListElem::partition).collect();
+    let mut newest: Option<Published> = None;
+    while !unread.is_empty() {
+        if Instant::now() > deadline {
+            bail!("it could not be read to its end within {DEADLINE:?}");
+        }
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => newest = newest.max(position(&message, key)),
+            // One that grows meanwhile comes to its end several times.
+            Some(Err(KafkaError::PartitionEOF(partition))) => _ = unread.remove(&partition),
+            Some(Err(error)) => return Err(error).context("cannot read it"),
+            None => {}
+        }
+    }
+    Ok((newest, complete))
 }
 
 /// Waits until every transaction has ended that is open at the beginning. A subscriber sees nothing behind the first
