@@ -10,6 +10,7 @@ use albertine::{
         checkpoint::{PartitionKey, Position},
         live::{LivePosition, POSITION_HEADER, Published},
     },
+    kafka::produce::enqueue,
     publish::{
         Newest,
         kafka::{KafkaLiveConfig, KafkaLiveTopic},
@@ -17,7 +18,6 @@ use albertine::{
 };
 use chrono::{TimeDelta, Utc};
 use rdkafka::{
-    error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer},
 };
@@ -40,14 +40,9 @@ fn key(partition: i32) -> PartitionKey {
 fn send(producer: &BaseProducer, topic: &str, partition: i32, offset: i64) {
     let position = LivePosition { key: key(partition), epoch: EPOCH, offset }.to_string();
     let payload = "x".repeat(500);
-    let record = || {
-        let headers = OwnedHeaders::new().insert(Header { key: POSITION_HEADER, value: Some(&position) });
-        BaseRecord::<(), str>::to(topic).partition(partition).headers(headers).payload(&payload)
-    };
-    while let Err((error, _)) = producer.send(record()) {
-        assert_eq!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull));
-        producer.poll(Duration::from_millis(10));
-    }
+    let headers = OwnedHeaders::new().insert(Header { key: POSITION_HEADER, value: Some(&position) });
+    let record = BaseRecord::<(), str>::to(topic).partition(partition).headers(headers).payload(&payload);
+    enqueue(producer, record).unwrap();
 }
 
 #[test]

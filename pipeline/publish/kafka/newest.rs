@@ -65,9 +65,9 @@ fn newest_in(
     deadline: Instant,
 ) -> anyhow::Result<(Option<Published>, bool)> {
     let consumer = reader(&config.client, &config.group)?;
-    await_open_transactions(config, &consumer, topic, deadline)?;
-    let mut assignment = TopicPartitionList::new();
-    let complete = assign_since(&consumer, topic, since, &mut assignment)?;
+    let partitions = partitions(&consumer, topic)?;
+    await_open_transactions(config, &consumer, topic, &partitions, deadline)?;
+    let (assignment, complete) = partitions_since(&consumer, topic, &partitions, since)?;
     consumer.assign(&assignment)?;
     let mut unread: BTreeSet<i32> = assignment.elements().iter().map(TopicPartitionListElem::partition).collect();
     let mut newest: Option<Published> = None;
@@ -93,12 +93,13 @@ fn await_open_transactions(
     config: &KafkaLiveConfig,
     consumer: &BaseConsumer<ClientLog>,
     topic: &str,
+    partitions: &[i32],
     deadline: Instant,
 ) -> anyhow::Result<()> {
     let mut settings = client_config(&config.client, &[]);
     settings.set("isolation.level", "read_uncommitted").set("allow.auto.create.topics", "false");
     let everything: BaseConsumer<ClientLog> = create(&settings, ClientLog::default())?;
-    for partition in partitions(consumer, topic)? {
+    for &partition in partitions {
         let (_, end) = everything.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
         let mut waits = false;
         while consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?.1 < end {
@@ -117,16 +118,17 @@ fn await_open_transactions(
     Ok(())
 }
 
-/// Adds each partition of `topic` from `since` on. Whether none of those records can have been deleted.
-fn assign_since(
+/// Each partition of `topic` from `since` on, where there is something, and whether none of those records can have been
+/// deleted.
+fn partitions_since(
     consumer: &BaseConsumer<ClientLog>,
     topic: &str,
+    partitions: &[i32],
     since: DateTime<Utc>,
-    assignment: &mut TopicPartitionList,
-) -> anyhow::Result<bool> {
-    let found = offsets_at(consumer, topic, &partitions(consumer, topic)?, since)?;
+) -> anyhow::Result<(TopicPartitionList, bool)> {
+    let mut assignment = TopicPartitionList::new();
     let mut complete = true;
-    for (partition, offset) in found {
+    for (partition, offset) in offsets_at(consumer, topic, partitions, since)? {
         let (low, high) = consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT)?;
         let from = offset.unwrap_or(high);
         complete &= low == 0 || from > low;
@@ -134,7 +136,7 @@ fn assign_since(
             assignment.add_partition_offset(topic, partition, Offset::Offset(from))?;
         }
     }
-    Ok(complete)
+    Ok((assignment, complete))
 }
 
 /// How far the partition was published once this record was, if it is one of the partition.
