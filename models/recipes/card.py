@@ -64,7 +64,7 @@ def origin(recipe, report):
         f"{networks.PASSES} passes: hidden states and logits, every pass trained with the same head. `models/recipes/README.md` has the commands, `EXPERIMENTS.md` beside it what else was "
         "tried. The weights are released under MIT like the teachers'; the data sets have terms of their own, some of them for "
         "research only: read them before retraining, or before relying on the weights commercially.\n\n"
-        "Fitted after training (bias of the classes, temperatures, when a text leaves early) on: "
+        "Fitted after training (bias of the classes, temperatures, when a text leaves early, how far windows count as independent) on: "
         f"{', '.join(recipe.texts.TUNING_SETS)}.\n\n"
         "No text of a measured set was trained on, however it is spelt (letters and digits compared, lower-cased):\n\n"
         + overlaps.table(report)

@@ -59,6 +59,15 @@ def windows(length, capacity, overlap):
     return found
 
 
+def pooled(scores, owners, weights, documents):
+    """Weighted mean of the windows' scores of each document; `owners` are the documents of the windows."""
+    sums, totals = numpy.zeros((documents, scores.shape[1])), numpy.zeros(documents)
+    weights = numpy.array(weights, dtype=float)
+    numpy.add.at(sums, owners, scores * weights[:, None])
+    numpy.add.at(totals, owners, weights)
+    return sums / totals[:, None]
+
+
 class Reference:
     """transformers' ALBERT in float32 on the checkpoint that the folder was made from."""
 
@@ -70,13 +79,17 @@ class Reference:
         self.known = {}
 
     def of_set(self, source, examples):
-        """`probabilities` of a set, computed once however often it is measured."""
+        """`scores` of a set, computed once however often it is measured."""
         if source not in self.known:
-            self.known[source] = self.probabilities(examples)
+            self.known[source] = self.scores(examples)
         return self.known[source]
 
-    def probabilities(self, examples):
-        """Probabilities of each whole text, those of its first window alone, and whether it is longer than that."""
+    def scores(self, examples):
+        """Scores of each whole text's labels, those of its first window alone, and the share of texts that are longer than that.
+
+        Scores are mean log probabilities of the windows, as `pipeline/domain/window_pooling.rs` weighs them: temperature and
+        independence do not change which is the largest.
+        """
         capacity = self.recipe.max_length - 2
         ids = [self.tokenizer.encode(example.text, add_special_tokens=False).ids for example in examples]
         rows, owners, weights, first = [], [], [], {}
@@ -87,19 +100,15 @@ class Reference:
                 weights.append(max(1, fresh))
             if len(own) > capacity:
                 first[place] = len(first)
-        distributions = self.distributions(rows)
-        weights = numpy.array(weights, dtype=float)
-        whole = numpy.zeros((len(examples), distributions.shape[1]))
-        numpy.add.at(whole, owners, distributions * weights[:, None])
-        whole /= whole.sum(1, keepdims=True)
+        whole = pooled(self.log_probabilities(rows), owners, weights, len(examples))
         cut = whole.copy()
         if first:
-            cut[list(first)] = self.distributions([self.special.framed(ids[place][:capacity]) for place in first])
+            cut[list(first)] = self.log_probabilities([self.special.framed(ids[place][:capacity]) for place in first])
         return whole, cut, len(first) / len(examples)
 
-    def distributions(self, rows):
-        """Probabilities of windows."""
-        return encoded.predict(self.run, rows, REFERENCE_TOKENS).softmax(-1).double().numpy()
+    def log_probabilities(self, rows):
+        """Log probabilities of windows."""
+        return encoded.predict(self.run, rows, REFERENCE_TOKENS).double().log_softmax(-1).numpy()
 
     def run(self, input_ids, mask):
         """Logits of padded rows."""
@@ -124,9 +133,9 @@ def logits_of_every_pass(model, input_ids, mask):
     return torch.stack([model.classifier(torch.tanh(model.albert.pooler(first))) for first in first_tokens], 1)
 
 
-def accuracy(probabilities, examples, classes):
-    """Share of texts whose most probable class, among `classes`, is the true one."""
-    best = numpy.array(classes)[probabilities[:, classes].argmax(1)]
+def accuracy(scores, examples, classes):
+    """Share of texts whose class of the highest score, among `classes`, is the true one."""
+    best = numpy.array(classes)[scores[:, classes].argmax(1)]
     return float((best == [example.label for example in examples]).mean())
 
 

@@ -285,7 +285,7 @@ def parser():
     top.add_argument("--albertine", default="albertine", help="the program (default: the one in PATH)")
     top.add_argument("--output", help="model folder to write; default: models/MODEL of this repository")
     top.add_argument("--golden", help="file of golden logits to write; default: the one that the program's tests read")
-    top.add_argument("--version", default="1", help="of the model; raise it whenever weights change")
+    top.add_argument("--version", default="1", help="of the model; raise it whenever what it says of a text changes")
     top.add_argument("--core", default="unnamed core", help="kind of core, named beside figures")
     top.add_argument("--dynamic", nargs="*", default=[], help="int8: sites whose activation scales follow the batch")
     top.add_argument("--keep-float", nargs="*", default=[], help="int8: sites that stay float32")

@@ -7,8 +7,9 @@
 use super::{
     early_exit::{EarlyExit, ExitRule, FEATURES, Trail, sureness},
     evaluation::{Comparison, Judged, compare},
-    label::{argmax, softmax, weighted_mean},
+    label::{argmax, softmax},
     temperature_scaling::{Leaver, LeavingText, after_pass, of_leavers},
+    window_pooling::{PooledDocument, PooledWindow, pooled},
 };
 
 /// Parts of the cross-validation.
@@ -32,12 +33,27 @@ pub struct Sample {
 
 /// What the network said of one window.
 pub struct SampleWindow {
-    /// See [`weighted_mean`].
+    /// See [`PooledWindow`].
     pub weight: usize,
     /// A window costs its tokens times its passes.
     pub tokens: usize,
     /// After each pass, from the first on.
     pub logits: Vec<Vec<f32>>,
+}
+
+impl Sample {
+    /// At full depth.
+    pub fn pooled_document(&self, temperature: f32) -> PooledDocument<'_> {
+        let windows = self.windows.iter().map(|window| window.after(window.logits.len(), temperature));
+        PooledDocument { windows: windows.collect(), truth: self.truth }
+    }
+}
+
+impl SampleWindow {
+    /// After pass `depth`, counted from 1.
+    fn after(&self, depth: usize, temperature: f32) -> PooledWindow<'_> {
+        PooledWindow { weight: self.weight, logits: &self.logits[depth - 1], temperature }
+    }
 }
 
 /// What is allowed, and what stays as it is.
@@ -47,6 +63,8 @@ pub struct Terms {
     pub loss_max: f64,
     /// Of the last pass.
     pub temperature: f32,
+    /// Of a text's windows; see [`pooled`].
+    pub window_independence: f32,
     pub passes: usize,
 }
 
@@ -217,7 +235,7 @@ impl<'a> Candidates<'a> {
             truth: sample.truth,
         };
         let texts: Vec<_> = self.samples.iter().map(text).collect();
-        exit.temperatures = of_leavers(&texts, exit.temperatures);
+        exit.temperatures = of_leavers(&texts, exit.temperatures, terms.window_independence);
         Some(exit)
     }
 }
@@ -261,14 +279,14 @@ impl Tally {
         for window in &sample.windows {
             let depth = exit.map_or(terms.passes, |exit| depth(exit, window, terms.passes));
             let temperature = exit.map_or(terms.temperature, |exit| exit.temperatures[depth - 1]);
-            full.push((window.weight, softmax(&window.logits[terms.passes - 1], terms.temperature)));
-            early.push((window.weight, softmax(&window.logits[depth - 1], temperature)));
+            full.push(window.after(terms.passes, terms.temperature));
+            early.push(window.after(depth, temperature));
             self.tokens += window.tokens;
             self.token_passes += window.tokens * depth;
             self.depths[depth - 1] += 1;
         }
-        self.full.push(judge(&full, sample.truth));
-        self.early.push(judge(&early, sample.truth));
+        self.full.push(judge(&pooled(&full, terms.window_independence), sample.truth));
+        self.early.push(judge(&pooled(&early, terms.window_independence), sample.truth));
     }
 
     fn accuracy(judged: &[Judged]) -> f64 {
@@ -289,9 +307,8 @@ impl Tally {
     }
 }
 
-fn judge(windows: &[(usize, Vec<f32>)], truth: usize) -> Judged {
-    let probabilities = weighted_mean(windows);
-    let label = argmax(&probabilities).unwrap_or_default();
+fn judge(probabilities: &[f32], truth: usize) -> Judged {
+    let label = argmax(probabilities).unwrap_or_default();
     let probability = |class: usize| probabilities.get(class).map_or(0.0, |probability| f64::from(*probability));
     Judged { truth, label, confidence: probability(label), truth_probability: probability(truth) }
 }
@@ -358,7 +375,7 @@ mod tests {
     }
 
     fn terms(loss_max: f64) -> Terms {
-        Terms { loss_max, temperature: 1.0, passes: PASSES }
+        Terms { loss_max, temperature: 1.0, window_independence: 0.0, passes: PASSES }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! From logits to a label: calibrated probabilities, and one answer for a document of many windows.
+//! From logits to a label by calibrated probabilities.
 
 use std::sync::Arc;
 
@@ -31,22 +31,6 @@ pub fn softmax(logits: &[f32], temperature: f32) -> Vec<f32> {
     exponentials.iter().map(|exponential| exponential / sum).collect()
 }
 
-/// One distribution for a document: the mean of its windows' distributions, each weighted by how many of
-/// the document's tokens only it or it first covers, so that overlapping text does not count twice.
-///
-/// `windows` holds `(weight, probabilities)` and must not be empty.
-pub fn weighted_mean(windows: &[(usize, Vec<f32>)]) -> Vec<f32> {
-    let classes = windows.first().map_or(0, |(_, probabilities)| probabilities.len());
-    let total: usize = windows.iter().map(|(weight, _)| (*weight).max(1)).sum();
-    let mut mean = vec![0.0_f64; classes];
-    for (weight, probabilities) in windows {
-        for (sum, probability) in mean.iter_mut().zip(probabilities) {
-            *sum += f64::from(*probability) * (*weight).max(1) as f64 / total as f64;
-        }
-    }
-    mean.into_iter().map(|probability| probability as f32).collect()
-}
-
 /// The index of the largest value; the first one where several are equal. `None` where there is none.
 pub fn argmax(values: &[f32]) -> Option<usize> {
     values
@@ -74,12 +58,6 @@ mod tests {
         let soft = softmax(&[0.0, 2.0], 4.0);
         assert_eq!(argmax(&sharp), argmax(&soft));
         assert!(soft[1] < sharp[1]);
-    }
-
-    #[test]
-    fn a_window_counts_by_the_tokens_it_adds() {
-        let mean = weighted_mean(&[(30, vec![1.0, 0.0]), (10, vec![0.0, 1.0])]);
-        assert_eq!(mean, [0.75, 0.25]);
     }
 
     #[test]

@@ -19,3 +19,4 @@ pub mod temperature_scaling;
 pub mod tracker;
 pub mod verification;
 pub mod version;
+pub mod window_pooling;

@@ -4,7 +4,10 @@
 //! A temperature is the best one where the true labels are most probable. One more label than are wrong is taken to be wrong, so that a few
 //! that are all right make nothing certain (after Platt 1999, "Probabilistic Outputs for Support Vector Machines").
 
-use super::label::{softmax, weighted_mean};
+use super::{
+    label::softmax,
+    window_pooling::{PooledWindow, pooled},
+};
 
 /// Between these the best temperature is looked for; outside, a pass's logits say nothing.
 const TEMPERATURES: (f32, f32) = (0.05, 20.0);
@@ -17,7 +20,7 @@ const ROUNDS: usize = 2;
 
 /// A window as it leaves.
 pub struct Leaver<'a> {
-    /// See [`weighted_mean`].
+    /// See [`PooledWindow`].
     pub weight: usize,
     /// After which it leaves, from 0.
     pub pass: usize,
@@ -41,8 +44,8 @@ pub fn after_pass(windows: &[(&[f32], usize)]) -> f32 {
 
 /// The best temperature of each pass for what leaves after it, judged by the probabilities of whole texts, which are what is
 /// published. What leaves early is easy, and of it a label is right more often than of all texts that are as probable. A pass that few
-/// texts leave after keeps its temperature of `before`.
-pub fn of_leavers(texts: &[LeavingText<'_>], before: Vec<f32>) -> Vec<f32> {
+/// texts leave after keeps its temperature of `before`; `independence` is that of [`pooled`].
+pub fn of_leavers(texts: &[LeavingText<'_>], before: Vec<f32>, independence: f32) -> Vec<f32> {
     let mut temperatures = before;
     let leaving = |pass: usize| -> Vec<&LeavingText<'_>> {
         texts.iter().filter(|text| text.windows.iter().any(|window| window.pass == pass)).collect()
@@ -53,7 +56,7 @@ pub fn of_leavers(texts: &[LeavingText<'_>], before: Vec<f32>) -> Vec<f32> {
             let doubt = doubt(texts.len());
             let loss = |temperature: f32| {
                 let of_pass = |at: usize| if at == pass { temperature } else { temperatures[at] };
-                texts.iter().map(|text| surprise(&text.probabilities(of_pass), text.truth, doubt)).sum()
+                texts.iter().map(|text| surprise(&text.probabilities(of_pass, independence), text.truth, doubt)).sum()
             };
             temperatures[pass] = lowest(loss);
         }
@@ -62,19 +65,23 @@ pub fn of_leavers(texts: &[LeavingText<'_>], before: Vec<f32>) -> Vec<f32> {
 }
 
 impl LeavingText<'_> {
-    fn probabilities(&self, temperature_of: impl Fn(usize) -> f32) -> Vec<f32> {
-        let distribution = |window: &Leaver<'_>| (window.weight, softmax(window.logits, temperature_of(window.pass)));
-        weighted_mean(&self.windows.iter().map(distribution).collect::<Vec<_>>())
+    fn probabilities(&self, temperature_of: impl Fn(usize) -> f32, independence: f32) -> Vec<f32> {
+        let windows = self.windows.iter().map(|window| PooledWindow {
+            weight: window.weight,
+            logits: window.logits,
+            temperature: temperature_of(window.pass),
+        });
+        pooled(&windows.collect::<Vec<_>>(), independence)
     }
 }
 
 /// The share of labels that is taken to be wrong.
-fn doubt(count: usize) -> f64 {
+pub(super) fn doubt(count: usize) -> f64 {
     1.0 / (count as f64 + 2.0)
 }
 
 /// The negative log-likelihood of a true label that is in doubt.
-fn surprise(probabilities: &[f32], truth: usize, doubt: f64) -> f64 {
+pub(super) fn surprise(probabilities: &[f32], truth: usize, doubt: f64) -> f64 {
     let others = probabilities.len().saturating_sub(1).max(1) as f64;
     let weight = |class| if class == truth { 1.0 - doubt } else { doubt / others };
     let weighted = |(class, probability): (usize, &f32)| -weight(class) * f64::from(probability.max(1e-9)).ln();
@@ -129,10 +136,10 @@ mod tests {
             truth: 0,
         };
         let texts: Vec<_> = (0..400).map(text).collect();
-        let temperatures = of_leavers(&texts, vec![1.0, 1.0]);
+        let temperatures = of_leavers(&texts, vec![1.0, 1.0], 0.0);
         let sure = softmax(&right, temperatures[0])[0];
-        assert!(sure > 0.99, "half of it is the other window's: {sure}");
-        let confidence = texts[1].probabilities(|pass| temperatures[pass])[0];
+        assert!(sure > 0.85, "half of it is the other window's, which is sure of nothing: {sure}");
+        let confidence = texts[1].probabilities(|pass| temperatures[pass], 0.0)[0];
         assert!((confidence - 0.75).abs() < 0.005, "{confidence}");
     }
 
@@ -141,7 +148,7 @@ mod tests {
         let right = [4.0, 0.0];
         let text = |pass| LeavingText { windows: vec![Leaver { weight: 1, pass, logits: &right }], truth: 0 };
         let texts: Vec<_> = (0..TEXTS_MIN).map(|_| text(0)).chain([text(1)]).collect();
-        let temperatures = of_leavers(&texts, vec![1.5, 1.5]);
+        let temperatures = of_leavers(&texts, vec![1.5, 1.5], 0.0);
         assert!(temperatures[0] < 1.5, "{temperatures:?}");
         assert!((temperatures[1] - 1.5).abs() < f32::EPSILON);
     }

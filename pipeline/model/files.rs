@@ -209,11 +209,15 @@ fn validate(manifest: &Manifest) -> Result<(), ModelProblem> {
     if !(temperature.is_finite() && temperature > 0.0) {
         return field("calibration.temperature", format!("must be above zero, not `{temperature}`"));
     }
+    let independence = manifest.calibration.window_independence;
+    if !(0.0..=1.0).contains(&independence) {
+        return field("calibration.window_independence", format!("must be from 0 to 1, not `{independence}`"));
+    }
     if let Some(exit) = &manifest.early_exit {
         if matches!(manifest.graphs, Graphs::Unrolled { .. }) {
             return field("early_exit", "is for stepped graphs: a text can only leave between passes".into());
         }
-        if let Some(problem) = exit.problem(manifest.architecture.passes.get()) {
+        if let Some(problem) = exit.problem(passes) {
             return field("early_exit", problem);
         }
     }

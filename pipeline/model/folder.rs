@@ -15,7 +15,8 @@ use super::{
 use crate::{
     domain::{
         early_exit::EarlyExit,
-        label::{Label, argmax, softmax, weighted_mean},
+        label::{Label, argmax},
+        window_pooling::{PooledWindow, pooled},
     },
     text::tokenize::{TextTokenizer, TokenizerLimits},
 };
@@ -37,6 +38,8 @@ pub struct Model {
     pub early_exit: Option<Arc<EarlyExit>>,
     /// Divides the logits of the last pass where every text goes all the way.
     pub temperature: f32,
+    /// How far the windows of a document count as independent; see [`pooled`].
+    pub window_independence: f32,
 }
 
 /// What the network said of one window.
@@ -109,6 +112,7 @@ impl Model {
             passes: manifest.architecture.passes.get(),
             early_exit: manifest.early_exit.clone().map(Arc::new),
             temperature: manifest.calibration.temperature,
+            window_independence: manifest.calibration.window_independence,
         }
     }
 
@@ -132,11 +136,12 @@ impl Model {
     ///
     /// `None` where a logit is not a number, or their count is not that of the labels.
     pub fn label(&self, windows: &[(usize, WindowLogits)]) -> Option<Label> {
-        let distributions: Vec<_> = windows
-            .iter()
-            .map(|(weight, window)| (*weight, softmax(&window.logits, self.temperature_at(window.depth))))
-            .collect();
-        let probabilities = weighted_mean(&distributions);
+        let of_document = windows.iter().map(|(weight, window)| PooledWindow {
+            weight: *weight,
+            logits: &window.logits,
+            temperature: self.temperature_at(window.depth),
+        });
+        let probabilities = pooled(&of_document.collect::<Vec<_>>(), self.window_independence);
         let best = argmax(&probabilities)?;
         if probabilities.len() != self.labels.len() || probabilities.iter().any(|probability| !probability.is_finite())
         {

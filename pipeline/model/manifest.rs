@@ -17,7 +17,7 @@ pub const ARCHITECTURE: &str = "albert";
 pub struct Manifest {
     pub format: u32,
     pub name: String,
-    /// Changes whenever the weights do; stored with every label.
+    /// Changes whenever what it says of a text does; stored with every label.
     pub version: String,
     /// What the model decides, such as `sentiment`.
     pub task: String,
@@ -121,6 +121,9 @@ impl Precision {
 pub struct Calibration {
     /// Divides the logits before the softmax; above zero.
     pub temperature: f32,
+    /// How far the windows of a document count as independent, from 0 to 1; written by `albertine model calibrate`.
+    #[serde(default)]
+    pub window_independence: f32,
 }
 
 /// What only `albertine model verify` reads.

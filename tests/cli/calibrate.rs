@@ -29,6 +29,10 @@ impl Calibration {
     }
 
     fn run(&self, arguments: &[&str]) -> Answer {
+        self.run_on(&Self::short_rows(), arguments)
+    }
+
+    fn short_rows() -> Vec<Value> {
         let praise =
             ["I love this kettle", "Wonderful, works perfectly", "A great buy, I am happy", "Excellent quality"];
         let blame =
@@ -36,9 +40,13 @@ impl Calibration {
         let rows = (0..60).map(|index| {
             let (text, label) =
                 if index % 2 == 0 { (praise[index / 2 % 4], "positive") } else { (blame[index / 2 % 4], "negative") };
-            json!({"text": format!("{text}, number {index}."), "label": label}).to_string()
+            json!({"text": format!("{text}, number {index}."), "label": label})
         });
-        let file = self.setup.write("rows.jsonl", &rows.collect::<Vec<_>>().join("\n"));
+        rows.collect()
+    }
+
+    fn run_on(&self, rows: &[Value], arguments: &[&str]) -> Answer {
+        let file = self.setup.write("rows.jsonl", &rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n"));
         let command = ["model", "calibrate", self.model.to_str().unwrap(), file.to_str().unwrap()];
         self.setup.run(command.iter().chain(arguments), "")
     }
@@ -88,6 +96,41 @@ fn what_is_written_is_served_and_the_rest_of_the_manifest_stays() {
     // Written again it stands there once.
     calibration.run(&["--write"]).expect(0).prints("[early_exit]\n").prints("best");
     assert_eq!(calibration.manifest().matches("[early_exit]").count(), 1);
+}
+
+#[test]
+fn how_independent_windows_are_is_fitted_on_long_texts_and_stays_where_there_are_none() {
+    let calibration = Calibration::new();
+    let stated = |value: &str| {
+        let manifest = calibration.manifest();
+        let line = manifest.lines().find(|line| line.starts_with("window_independence")).unwrap().to_owned();
+        fs::write(
+            calibration.model.join("model.toml"),
+            manifest.replace(&line, &format!("window_independence = {value}")),
+        )
+    };
+    stated("0.45").unwrap();
+    calibration.run(&["--write"]).expect(0).prints("Fewer than 50 documents").prints("window_independence stays 0.45");
+    assert!(calibration.manifest().contains("\nwindow_independence = 0.45\n"));
+
+    // Two windows each, of which neither is ever wrong, so two say more than one.
+    let long = |index: usize| {
+        let (text, label) = if index.is_multiple_of(2) {
+            ("I love this kettle, it is wonderful. ", "positive")
+        } else {
+            ("Terrible, it broke on the first day. ", "negative")
+        };
+        json!({"text": text.repeat(30), "label": label})
+    };
+    let answer = calibration.run_on(&(0..50).map(long).collect::<Vec<_>>(), &["--write", "--json"]).expect(0).json();
+    assert_eq!(answer["window_independence_fitted"]["documents"], 50, "{answer}");
+    let fitted = answer["window_independence"].as_f64().unwrap();
+    assert!(fitted > 0.0 && (fitted - 0.45).abs() > 0.01, "{answer}");
+    let log_loss = |name: &str| answer["window_independence_fitted"][name].as_f64().unwrap();
+    assert!(log_loss("log_loss") < log_loss("log_loss_at_zero"), "{answer}");
+    let manifest: toml::Table = calibration.manifest().parse().unwrap();
+    let written = manifest["calibration"]["window_independence"].as_float().unwrap();
+    assert!((written - fitted).abs() < 1e-6, "{written}");
 }
 
 #[test]

@@ -22,23 +22,28 @@ fn probabilities(model: &Model, windows: &[TokenWindow]) -> Vec<f32> {
 }
 
 #[test]
-fn a_document_of_several_windows_has_the_weighted_mean_of_its_windows() {
+fn a_document_of_several_windows_has_the_weighted_mean_of_their_logits() {
     let (model, mut session) = (Model::open(&model_folder()).unwrap().at_full_depth(), session());
     let windows = model.tokenizer.windows(&*format!("{}{}", PRAISE.repeat(30), BLAME.repeat(12))).unwrap();
     assert!(windows.len() >= 3, "{} windows are too few", windows.len());
-    // The temperature as the manifest says it: the mean is of calibrated probabilities.
+    // As the manifest says it.
     let manifest: toml::Table = std::fs::read_to_string(model_folder().join("model.toml")).unwrap().parse().unwrap();
-    let temperature = manifest["calibration"]["temperature"].as_float().unwrap() as f32;
+    let calibration = |name: &str| manifest["calibration"][name].as_float().unwrap() as f32;
+    let (temperature, independence) = (calibration("temperature"), calibration("window_independence"));
+    assert!(independence > 0.0);
 
-    let total: usize = windows.iter().map(|window| window.fresh).sum();
-    let mut expected = vec![0.0; model.labels.len()];
-    for window in &windows {
+    let weights: Vec<f32> = windows.iter().map(|window| window.fresh as f32).collect();
+    let total: f32 = weights.iter().sum();
+    let equal_windows = total * total / weights.iter().map(|weight| weight * weight).sum::<f32>();
+    let mut mean = vec![0.0; model.labels.len()];
+    for (window, weight) in windows.iter().zip(&weights) {
         let logits = session.infer(&[window.tokens()]).unwrap().remove(0);
-        for (sum, probability) in expected.iter_mut().zip(softmax(&logits, temperature)) {
-            *sum += probability * window.fresh as f32 / total as f32;
+        for (sum, logit) in mean.iter_mut().zip(logits) {
+            *sum += logit / temperature * weight / total;
         }
     }
-    let found = probabilities(&model, &windows);
+    let logits: Vec<f32> = mean.iter().map(|mean| mean * equal_windows.powf(independence)).collect();
+    let (found, expected) = (probabilities(&model, &windows), softmax(&logits, 1.0));
     assert!(distance(&found, &expected) < 1e-5, "{found:?}, not {expected:?}");
     assert!((found.iter().sum::<f32>() - 1.0).abs() < 1e-5, "{found:?} do not sum to one");
 }

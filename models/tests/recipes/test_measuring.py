@@ -8,7 +8,7 @@ import torch
 import card
 from albertine_models.acceptance import macro_f1
 from export import best_bias
-from measure import Measured, windows, write_manifest
+from measure import Measured, pooled, windows, write_manifest
 from recipes import TOPIC
 
 
@@ -18,6 +18,12 @@ def test_windows_are_those_of_the_program():
     assert windows(0, 8, 2) == [(0, 0, 0)]
     assert windows(15, 8, 2) == [(0, 7, 7), (4, 11, 4), (8, 15, 4)]
     assert windows(9, 8, 2) == [(0, 6, 6), (3, 9, 3)]
+
+
+def test_a_window_counts_by_the_tokens_it_adds():
+    scores = numpy.array([[-1.0, -0.5], [-2.0, 0.0], [-0.1, -3.0]])
+    found = pooled(scores, [0, 0, 1], [30, 10, 7], 2)
+    assert numpy.allclose(found, [[-1.25, -0.375], [-0.1, -3.0]])
 
 
 def test_macro_f1_counts_each_class_alike():

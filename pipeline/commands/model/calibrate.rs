@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, io::Write, path::Path, sync::Arc};
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
-use toml_edit::DocumentMut;
+use toml_edit::{DocumentMut, value};
 
 use super::{
     rows::{RowArgs, Rows},
@@ -19,6 +19,7 @@ use crate::{
     domain::{
         early_exit::EarlyExit,
         exit_calibration::{Figures, Sample, SampleWindow, Terms, Trial, best, calibrate},
+        window_pooling::{DOCUMENTS_MIN, Independence, fit_independence},
     },
     engine::{runtime::OnnxRuntime, session::ModelSession},
     model::{
@@ -40,7 +41,7 @@ Examples:
 Every text goes through all passes. Each rule is fitted so that the shorter and the longer half of the texts both keep
 their accuracy, and judged on texts that its settings did not see. The rule that computes least, of those that lose no
 more than allowed, is written into the model's model.toml with `--write`, and with it a temperature for the texts that
-leave after each pass. A few thousand texts like those to come are needed to tell such small losses.")]
+leave after each pass, and how far the windows of a long document count as independent. A few thousand texts like those to come are needed to tell such small losses.")]
 pub struct CalibrateArgs {
     /// The model, by its name in the configuration or by its folder
     model: String,
@@ -66,19 +67,26 @@ pub fn run(global: &GlobalOptions, args: &CalibrateArgs) -> anyhow::Result<()> {
     let truth = Truth::new(&model, &args.rows.label_field, &[], &args.rows.map)?;
     let mut rows = Rows::open(&args.rows, &truth)?;
     let samples = read(&mut rows, &model, &topology::load_runtime(&config)?, &args.rows)?;
-    let terms = Terms { loss_max: args.loss / 100.0, temperature: model.temperature, passes: model.passes };
+    let documents: Vec<_> = samples.iter().map(|sample| sample.pooled_document(model.temperature)).collect();
+    let fitted = fit_independence(&documents);
+    let terms = Terms {
+        loss_max: args.loss / 100.0,
+        temperature: model.temperature,
+        window_independence: fitted.map_or(model.window_independence, |fitted| fitted.value),
+        passes: model.passes,
+    };
     let trials = calibrate(&samples, &terms).with_context(|| {
         format!("{} usable rows and {} passes are too few to choose an exit by", samples.len(), model.passes)
     })?;
     let chosen = best(&trials, &terms);
     if args.json {
-        print_json(&as_json(&model, &trials, chosen, &terms))?;
+        print_json(&as_json(&model, fitted, &trials, chosen, &terms))?;
     } else {
-        std::io::stdout().lock().write_all(as_text((&model, &rows), &samples, &trials, chosen, &terms)?.as_bytes())?;
+        std::io::stdout().lock().write_all(as_text((&model, &rows), &samples, fitted, &trials, &terms)?.as_bytes())?;
     }
     if args.write {
         let exit = chosen.and_then(|trial| trial.exit.as_ref());
-        write(&super::folder(&config, &args.model)?.join(MANIFEST_FILE), exit)?;
+        write(&super::folder(&config, &args.model)?.join(MANIFEST_FILE), terms.window_independence, exit)?;
     }
     if rows.bad > 0 {
         bail!("{} rows could not be used; the figures are of the others", rows.bad);
@@ -114,10 +122,11 @@ fn read(rows: &mut Rows<'_>, model: &Arc<Model>, runtime: &OnnxRuntime, args: &R
 fn as_text(
     (model, rows): (&Model, &Rows<'_>),
     samples: &[Sample],
+    fitted: Option<Independence>,
     trials: &[Trial],
-    chosen: Option<&Trial>,
     terms: &Terms,
 ) -> anyhow::Result<String> {
+    let chosen = best(trials, terms);
     let windows: usize = samples.iter().map(|sample| sample.windows.len()).sum();
     let points = |share: f64| Shown::Number(format!("{:+.2}", 100.0 * share));
     let trial_row = |trial: &Trial| {
@@ -145,11 +154,12 @@ fn as_text(
         None => "No rule saves anything at that loss: every text goes all the way.\n".into(),
     };
     Ok(format!(
-        "{}: {} documents in {windows} windows, {} rows left out, {} rows that could not be used\nModel {} {}: {} passes, accuracy {:.4} at full depth; {} points may be lost\n{}\n{end}",
+        "{}: {} documents in {windows} windows, {} rows left out, {} rows that could not be used\n{}\nModel {} {}: {} passes, accuracy {:.4} at full depth; {} points may be lost\n{}\n{end}",
         rows.name,
         samples.len(),
         rows.left_out,
         rows.bad,
+        independence_line(fitted, terms),
         model.name,
         model.version,
         terms.passes,
@@ -159,7 +169,26 @@ fn as_text(
     ))
 }
 
-fn as_json(model: &Model, trials: &[Trial], chosen: Option<&Trial>, terms: &Terms) -> Value {
+/// What was found of documents of several windows.
+fn independence_line(fitted: Option<Independence>, terms: &Terms) -> String {
+    let value = terms.window_independence;
+    match fitted {
+        Some(Independence { documents, log_loss, log_loss_at_zero, .. }) => format!(
+            "{documents} documents have several windows: window_independence = {value}, log loss {log_loss:.4}; it would be {log_loss_at_zero:.4} at 0"
+        ),
+        None => format!(
+            "Fewer than {DOCUMENTS_MIN} documents have several windows, too few to fit how independent these are: window_independence stays {value}"
+        ),
+    }
+}
+
+fn as_json(
+    model: &Model,
+    fitted: Option<Independence>,
+    trials: &[Trial],
+    chosen: Option<&Trial>,
+    terms: &Terms,
+) -> Value {
     let trial_value = |trial: &Trial| {
         let Figures { comparison, accuracy, mean_passes, depths } = &trial.figures;
         json!({
@@ -178,6 +207,12 @@ fn as_json(model: &Model, trials: &[Trial], chosen: Option<&Trial>, terms: &Term
         "version": &*model.version,
         "passes": terms.passes,
         "loss_max": terms.loss_max,
+        "window_independence": terms.window_independence,
+        "window_independence_fitted": fitted.map(|fitted| json!({
+            "documents": fitted.documents,
+            "log_loss": fitted.log_loss,
+            "log_loss_at_zero": fitted.log_loss_at_zero,
+        })),
         "chosen": chosen.map(|trial| trial.name),
         "rules": trials.iter().map(trial_value).collect::<Vec<_>>(),
     })
@@ -188,11 +223,13 @@ fn as_toml(exit: &EarlyExit) -> anyhow::Result<String> {
     Ok(toml::to_string(&BTreeMap::from([("early_exit", exit)]))?)
 }
 
-/// Puts the exit at the end of a manifest, or takes it out, and leaves everything else as it stands.
-fn write(path: &Path, exit: Option<&EarlyExit>) -> anyhow::Result<()> {
+/// Puts the exit at the end of a manifest, or takes it out, and the independence among its calibration; leaves everything else as it stands.
+fn write(path: &Path, window_independence: f32, exit: Option<&EarlyExit>) -> anyhow::Result<()> {
     let failed = || format!("cannot write the exit into `{}`", path.display());
     let mut manifest: DocumentMut = std::fs::read_to_string(path).with_context(failed)?.parse().with_context(failed)?;
     manifest.remove("early_exit");
+    // In twentieths: as a float64 of few digits.
+    manifest["calibration"]["window_independence"] = value(f64::from(window_independence * 100.0).round() / 100.0);
     let mut text = format!("{}\n", manifest.to_string().trim_end());
     if let Some(exit) = exit {
         // As text: among the tables of another document, toml_edit would put these where they stood in their own.
