@@ -11,6 +11,7 @@ pub mod early_exit;
 pub mod evaluation;
 pub mod exit_calibration;
 pub mod label;
+pub mod likelihood;
 pub mod live;
 pub mod publication;
 pub mod rejection;

@@ -1,11 +1,11 @@
 //! Fits the temperatures that make probabilities say how often a label is right (Guo et al. 2017, "On Calibration of Modern Neural
 //! Networks"), one for each pass.
 //!
-//! A temperature is the best one where the true labels are most probable. One more label than are wrong is taken to be wrong, so that a few
-//! that are all right make nothing certain (after Platt 1999, "Probabilistic Outputs for Support Vector Machines").
+//! A temperature is the best one where the true labels are most probable, with the doubt of [`super::likelihood`].
 
 use super::{
     label::softmax,
+    likelihood::{doubt, surprise},
     window_pooling::{PooledWindow, pooled},
 };
 
@@ -73,19 +73,6 @@ impl LeavingText<'_> {
         });
         pooled(&windows.collect::<Vec<_>>(), independence)
     }
-}
-
-/// The share of labels that is taken to be wrong.
-pub(super) fn doubt(count: usize) -> f64 {
-    1.0 / (count as f64 + 2.0)
-}
-
-/// The negative log-likelihood of a true label that is in doubt.
-pub(super) fn surprise(probabilities: &[f32], truth: usize, doubt: f64) -> f64 {
-    let others = probabilities.len().saturating_sub(1).max(1) as f64;
-    let weight = |class| if class == truth { 1.0 - doubt } else { doubt / others };
-    let weighted = |(class, probability): (usize, &f32)| -weight(class) * f64::from(probability.max(1e-9)).ln();
-    probabilities.iter().enumerate().map(weighted).sum()
 }
 
 /// The temperature with the lowest loss, by golden-section search: the loss is taken to have one minimum between the bounds.

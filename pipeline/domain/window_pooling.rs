@@ -7,7 +7,7 @@
 
 use super::{
     label::softmax,
-    temperature_scaling::{doubt, surprise},
+    likelihood::{doubt, surprise},
 };
 
 /// Fewer documents of several windows say too little of how independent windows are.
@@ -27,9 +27,10 @@ pub struct PooledWindow<'a> {
 
 /// One distribution for a document from its windows; empty where there is none.
 ///
-/// The mean is raised to `n` to the power of `independence`, where `n` is how many windows of equal weight would say as much (Kish 1965,
-/// "Survey Sampling": the squared sum of the weights over the sum of their squares). At 0 a document is as sure as its windows are on
-/// the mean, at 1 as if each of them were a document that knows nothing of the others. Of one window this is the softmax of its logits.
+/// The mean logits are multiplied by `n` to the power of `independence`, where `n` is how many windows of equal weight would say as much
+/// (Kish 1965, "Survey Sampling": the squared sum of the weights over the sum of their squares). At 0 a document is as sure as its windows
+/// are on the mean, at 1 as if each of them were a document that knows nothing of the others. Of one window this is the softmax of its
+/// logits.
 pub fn pooled(windows: &[PooledWindow<'_>], independence: f32) -> Vec<f32> {
     let classes = windows.first().map_or(0, |window| window.logits.len());
     // Overlapping text counts once, and a window that only repeats text still counts a little.

@@ -164,7 +164,7 @@ fn only_a_pair_has_a_text_to_choose() {
 #[test]
 fn a_manifest_is_told_which_key_is_wrong() {
     let labels = |labels: &[&str]| toml::Value::from(labels.to_vec());
-    let cases: [(&str, &str, toml::Value, &str); 11] = [
+    let cases: [(&str, &str, toml::Value, &str); 12] = [
         (
             "calibration",
             "temperature",
@@ -182,6 +182,12 @@ fn a_manifest_is_told_which_key_is_wrong() {
             "temperature",
             f64::NAN.into(),
             "`calibration.temperature` in `model.toml` must be above zero, not `NaN`",
+        ),
+        (
+            "calibration",
+            "window_independence",
+            1.5.into(),
+            "`calibration.window_independence` in `model.toml` must be from 0 to 1, not `1.5`",
         ),
         (
             "",

@@ -41,7 +41,8 @@ Examples:
 Every text goes through all passes. Each rule is fitted so that the shorter and the longer half of the texts both keep
 their accuracy, and judged on texts that its settings did not see. The rule that computes least, of those that lose no
 more than allowed, is written into the model's model.toml with `--write`, and with it a temperature for the texts that
-leave after each pass, and how far the windows of a long document count as independent. A few thousand texts like those to come are needed to tell such small losses.")]
+leave after each pass, and how far the windows of a long document count as independent. A few thousand texts like
+those to come are needed to tell such small losses.")]
 pub struct CalibrateArgs {
     /// The model, by its name in the configuration or by its folder
     model: String,
