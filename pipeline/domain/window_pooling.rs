@@ -12,7 +12,7 @@ use super::{
 
 /// Fewer documents of several windows say too little of how independent windows are.
 pub const DOCUMENTS_MIN: usize = 50;
-/// Independences that are tried lie so far apart.
+/// So many steps from 0 to 1 are tried.
 const STEPS: usize = 20;
 
 /// What the network said of one window of a document.
@@ -77,8 +77,9 @@ pub fn fit_independence(documents: &[PooledDocument<'_>]) -> Option<Independence
         several.iter().map(loss).sum::<f64>() / several.len() as f64
     };
     let tried = (0..=STEPS).map(|step| step as f32 / STEPS as f32).map(|value| (value, log_loss(value)));
-    let (value, log_loss_found) = tried.min_by(|one, other| one.1.total_cmp(&other.1))?;
-    Some(Independence { value, documents: several.len(), log_loss: log_loss_found, log_loss_at_zero: log_loss(0.0) })
+    let tried: Vec<_> = tried.collect();
+    let (value, log_loss) = *tried.iter().min_by(|one, other| one.1.total_cmp(&other.1))?;
+    Some(Independence { value, documents: several.len(), log_loss, log_loss_at_zero: tried[0].1 })
 }
 
 #[cfg(test)]

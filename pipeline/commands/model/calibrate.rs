@@ -81,9 +81,11 @@ pub fn run(global: &GlobalOptions, args: &CalibrateArgs) -> anyhow::Result<()> {
     })?;
     let chosen = best(&trials, &terms);
     if args.json {
-        print_json(&as_json(&model, fitted, &trials, chosen, &terms))?;
+        print_json(&as_json(&model, fitted, (&trials, chosen), &terms))?;
     } else {
-        std::io::stdout().lock().write_all(as_text((&model, &rows), &samples, fitted, &trials, &terms)?.as_bytes())?;
+        std::io::stdout()
+            .lock()
+            .write_all(as_text((&model, &rows), &samples, fitted, (&trials, chosen), &terms)?.as_bytes())?;
     }
     if args.write {
         let exit = chosen.and_then(|trial| trial.exit.as_ref());
@@ -124,10 +126,9 @@ fn as_text(
     (model, rows): (&Model, &Rows<'_>),
     samples: &[Sample],
     fitted: Option<Independence>,
-    trials: &[Trial],
+    (trials, chosen): (&[Trial], Option<&Trial>),
     terms: &Terms,
 ) -> anyhow::Result<String> {
-    let chosen = best(trials, terms);
     let windows: usize = samples.iter().map(|sample| sample.windows.len()).sum();
     let points = |share: f64| Shown::Number(format!("{:+.2}", 100.0 * share));
     let trial_row = |trial: &Trial| {
@@ -186,8 +187,7 @@ fn independence_line(fitted: Option<Independence>, terms: &Terms) -> String {
 fn as_json(
     model: &Model,
     fitted: Option<Independence>,
-    trials: &[Trial],
-    chosen: Option<&Trial>,
+    (trials, chosen): (&[Trial], Option<&Trial>),
     terms: &Terms,
 ) -> Value {
     let trial_value = |trial: &Trial| {
