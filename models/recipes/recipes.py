@@ -77,7 +77,6 @@ SENTIMENT = Recipe(
         "most sentences of newspapers are called neutral, with confidence, also where they bring bad news or good.",
         "Trained on reviews, tweets and film sentences. What it makes of other texts was not measured.",
         "Sarcasm and understatement are read at face value; see the behavioural tests.",
-        "Reviews longer than a window lose more by early exit than other texts: half a point of accuracy on IMDb.",
         "830 of the 872 sentences of SST-2 dev also stand in SST-5 dev, which the classes' bias was fitted on.",
     ],
 )

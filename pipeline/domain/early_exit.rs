@@ -8,7 +8,32 @@ use serde::{Deserialize, Serialize};
 
 use super::label::{argmax, softmax};
 
-/// A model's calibrated exit, as the table `early_exit` of its manifest.
+/// A model's calibrated exits, as the table `early_exit` of its manifest. A window whose exit is missing goes through all passes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyExits {
+    /// Of a document of one window, of which only the label has to stay.
+    pub one_window: Option<EarlyExit>,
+    /// Of each window of a longer document: how sure it is weighs against the others, so this has to stay as well.
+    pub several_windows: Option<EarlyExit>,
+}
+
+impl EarlyExits {
+    /// The exit of a window of a document of so many.
+    pub fn of(&self, windows: usize) -> Option<&EarlyExit> {
+        if windows > 1 { self.several_windows.as_ref() } else { self.one_window.as_ref() }
+    }
+
+    /// What is wrong with it for a network of so many passes, in words that follow its name.
+    pub fn problem(&self, passes: usize) -> Option<String> {
+        let named = |name: &str, exit: &Option<EarlyExit>| {
+            exit.as_ref()?.problem(passes).map(|problem| format!("for documents of {name} {problem}"))
+        };
+        named("one window", &self.one_window).or_else(|| named("several windows", &self.several_windows))
+    }
+}
+
+/// When a window leaves, and how sure it is then.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EarlyExit {
@@ -16,7 +41,7 @@ pub struct EarlyExit {
     /// The rule looks at logits divided by these; one for each pass but the last. They fit all texts, since any may be asked about.
     #[serde(default)]
     pub rule_temperatures: Vec<f32>,
-    /// Divides the logits of a text that leaves after this pass, or goes through all; one for each pass.
+    /// Divides the logits of what leaves after this pass, or goes through all; one for each pass.
     pub temperatures: Vec<f32>,
 }
 
@@ -29,7 +54,7 @@ pub enum ExitRule {
     Patience { repeats: usize },
     /// The label is that of the pass before, and at least this probable.
     Agreement { threshold: f32 },
-    /// A logistic regression, one for each pass but the last, is this sure that the label is the last pass's.
+    /// A logistic regression, one for each pass but the last, is this sure that going on would change nothing that counts.
     Learned { threshold: f32, weights: Vec<[f32; FEATURES]> },
 }
 
@@ -143,7 +168,7 @@ impl Trail {
 }
 
 /// The probability a logistic regression gives.
-pub fn sureness(weights: &[f32; FEATURES], features: &[f32; FEATURES]) -> f32 {
+fn sureness(weights: &[f32; FEATURES], features: &[f32; FEATURES]) -> f32 {
     let score: f32 = weights.iter().zip(features).map(|(weight, feature)| weight * feature).sum();
     1.0 / (1.0 + (-score).exp())
 }
@@ -196,29 +221,45 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_the_network_is_told() {
-        let exit = |rule, temperatures: &[f32]| EarlyExit {
+        let exit = |rule, rule_temperatures: &[f32]| EarlyExit {
             rule,
-            rule_temperatures: temperatures.iter().skip(1).copied().collect(),
-            temperatures: temperatures.to_vec(),
+            rule_temperatures: rule_temperatures.to_vec(),
+            temperatures: vec![1.1; 3],
         };
         let sure = ExitRule::Confidence { threshold: 0.9 };
-        assert_eq!(exit(sure.clone(), &[1.0, 1.2, 1.1]).problem(3), None);
+        assert_eq!(exit(sure.clone(), &[1.0, 1.2]).problem(3), None);
         let problems = [
-            (exit(sure.clone(), &[1.0, 1.0]), "1 rule temperatures and 2 temperatures, not 2 and 3: take it out"),
-            (exit(sure, &[1.0, -1.0, 1.0]), "temperature `-1`"),
-            (exit(ExitRule::Confidence { threshold: f32::NAN }, &[1.0; 3]), "threshold `NaN`"),
-            (exit(ExitRule::Agreement { threshold: 1.5 }, &[1.0; 3]), "threshold `1.5`"),
-            (exit(ExitRule::Patience { repeats: 0 }, &[1.0; 3]), "`repeats` 0"),
-            (exit(ExitRule::Learned { threshold: 0.5, weights: vec![[1.0; FEATURES]] }, &[1.0; 3]), "weights for 1"),
+            (exit(sure.clone(), &[1.0]), "1 rule temperatures and 3 temperatures, not 2 and 3: take it out"),
+            (exit(sure.clone(), &[-1.0, 1.0]), "temperature `-1`"),
+            (EarlyExit { temperatures: vec![1.0, 0.0, 1.0], ..exit(sure.clone(), &[1.0; 2]) }, "temperature `0`"),
+            (exit(ExitRule::Confidence { threshold: f32::NAN }, &[1.0; 2]), "threshold `NaN`"),
+            (exit(ExitRule::Agreement { threshold: 1.5 }, &[1.0; 2]), "threshold `1.5`"),
+            (exit(ExitRule::Patience { repeats: 0 }, &[1.0; 2]), "`repeats` 0"),
+            (exit(ExitRule::Learned { threshold: 0.5, weights: vec![[1.0; FEATURES]] }, &[1.0; 2]), "weights for 1"),
         ];
-        for (exit, wanted) in problems {
-            let problem = exit.problem(3).unwrap();
+        for (bad, wanted) in problems {
+            let problem = bad.problem(3).unwrap();
             assert!(problem.contains(wanted), "{problem}");
+            let exits = EarlyExits { one_window: Some(exit(sure.clone(), &[1.0; 2])), several_windows: Some(bad) };
+            assert_eq!(exits.problem(3), Some(format!("for documents of several windows {problem}")));
         }
     }
 
     #[test]
-    fn the_temperature_is_that_of_the_pass() {
+    fn a_window_leaves_by_the_exit_of_documents_of_as_many() {
+        let exit = |threshold| EarlyExit {
+            rule: ExitRule::Confidence { threshold },
+            rule_temperatures: vec![1.0],
+            temperatures: vec![1.0; 2],
+        };
+        let exits = EarlyExits { one_window: Some(exit(0.7)), several_windows: Some(exit(0.8)) };
+        let found = [1, 2, 3].map(|windows| exits.of(windows).unwrap().rule.clone());
+        assert_eq!(found, [0.7, 0.8, 0.8].map(|threshold| ExitRule::Confidence { threshold }));
+        assert_eq!(EarlyExits { one_window: Some(exit(0.7)), several_windows: None }.of(2), None);
+    }
+
+    #[test]
+    fn the_rule_looks_with_the_temperature_of_the_pass() {
         let rule = ExitRule::Confidence { threshold: 0.9 };
         let exit = EarlyExit { rule, rule_temperatures: vec![10.0, 1.0], temperatures: vec![1.0; 3] };
         let mut trail = Trail::default();

@@ -53,6 +53,14 @@ pub struct PooledDocument<'a> {
     pub truth: usize,
 }
 
+impl PooledDocument<'_> {
+    /// The same, with one temperature for all windows.
+    pub fn at_temperature(&self, temperature: f32) -> Self {
+        let windows = self.windows.iter().map(|window| PooledWindow { temperature, ..*window });
+        Self { windows: windows.collect(), truth: self.truth }
+    }
+}
+
 /// What was found by [`fit_independence`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Independence {

@@ -76,6 +76,8 @@ pub struct InferError(pub String);
 /// One window on its way through the scheduler.
 pub struct WindowTask {
     pub tokens: TokenWindow,
+    /// Of its document, for the same model.
+    windows: usize,
     gather: Arc<Gather>,
     input: usize,
     window: usize,
@@ -109,8 +111,9 @@ pub fn split(job: Job) -> Vec<(ModelIndex, WindowTask)> {
     });
     let mut tasks = Vec::with_capacity(count);
     for (input, JobInput { model, windows }) in job.inputs.into_iter().enumerate() {
+        let count = windows.len();
         for (window, tokens) in windows.into_iter().enumerate() {
-            tasks.push((model, WindowTask { tokens, gather: Arc::clone(&gather), input, window }));
+            tasks.push((model, WindowTask { tokens, windows: count, gather: Arc::clone(&gather), input, window }));
         }
     }
     tasks
@@ -119,6 +122,10 @@ pub fn split(job: Job) -> Vec<(ModelIndex, WindowTask)> {
 impl Tokenized for WindowTask {
     fn tokens(&self) -> Tokens<'_> {
         self.tokens.tokens()
+    }
+
+    fn windows(&self) -> usize {
+        self.windows
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
     runtime::{OnnxRuntime, SessionError, open_graph},
 };
 use crate::{
-    domain::early_exit::{EarlyExit, Trail},
+    domain::early_exit::{EarlyExits, Trail},
     model::folder::{GraphBytes, Model, WindowLogits},
     text::tokenize::Tokens,
 };
@@ -34,7 +34,7 @@ pub struct ModelSession {
     network: Network,
     labels: usize,
     passes: usize,
-    early_exit: Option<Arc<EarlyExit>>,
+    early_exit: Option<Arc<EarlyExits>>,
     times: PartTimes,
 }
 
@@ -74,11 +74,17 @@ impl Network {
 /// What has tokens to compute.
 pub trait Tokenized {
     fn tokens(&self) -> Tokens<'_>;
+    /// Windows of its document, itself included.
+    fn windows(&self) -> usize;
 }
 
 impl Tokenized for Tokens<'_> {
     fn tokens(&self) -> Tokens<'_> {
         *self
+    }
+
+    fn windows(&self) -> usize {
+        1
     }
 }
 
@@ -94,6 +100,8 @@ struct Row<T> {
     task: T,
     /// In tokens.
     length: usize,
+    /// Of its document.
+    windows: usize,
     /// Passes it has gone through.
     depth: usize,
     trail: Trail,
@@ -282,7 +290,13 @@ impl ModelSession {
         match entered {
             Ok(state) => {
                 batch.state = state;
-                let row = |task| Row { length: length(&task), task, depth: 0, trail: Trail::default() };
+                let row = |task: T| Row {
+                    length: length(&task),
+                    windows: task.windows(),
+                    task,
+                    depth: 0,
+                    trail: Trail::default(),
+                };
                 batch.rows.extend(tasks.into_iter().map(row));
                 Ok(())
             }
@@ -305,7 +319,7 @@ impl ModelSession {
             let logits = session.heads(batch)?;
             let mut leaving = Vec::new();
             for (row, logits) in batch.rows.iter_mut().zip(&logits) {
-                let early = early_exit.as_ref().filter(|_| row.depth < passes);
+                let early = early_exit.as_ref().and_then(|exits| exits.of(row.windows)).filter(|_| row.depth < passes);
                 let is_sure = early.is_some_and(|exit| exit.leaves(&mut row.trail, row.depth, logits));
                 leaving.push(is_sure || row.depth == passes);
             }

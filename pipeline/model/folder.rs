@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{
-        early_exit::EarlyExit,
+        early_exit::EarlyExits,
         label::{Label, argmax},
         window_pooling::{PooledWindow, pooled},
     },
@@ -35,7 +35,7 @@ pub struct Model {
     /// How often the network applies a layer.
     pub passes: usize,
     /// When a text leaves before the last pass; `None` where every text goes all the way.
-    pub early_exit: Option<Arc<EarlyExit>>,
+    pub early_exit: Option<Arc<EarlyExits>>,
     /// Divides the logits of the last pass where every text goes all the way.
     pub temperature: f32,
     /// How far the windows of a document count as independent; see [`pooled`].
@@ -139,7 +139,7 @@ impl Model {
         let of_document = windows.iter().map(|(weight, window)| PooledWindow {
             weight: *weight,
             logits: &window.logits,
-            temperature: self.temperature_at(window.depth),
+            temperature: self.temperature_at(window.depth, windows.len()),
         });
         let probabilities = pooled(&of_document.collect::<Vec<_>>(), self.window_independence);
         let best = argmax(&probabilities)?;
@@ -159,9 +159,11 @@ impl Model {
         })
     }
 
-    fn temperature_at(&self, depth: usize) -> f32 {
-        let of_exit = self.early_exit.as_ref().and_then(|exit| exit.temperatures.get(depth.checked_sub(1)?));
-        of_exit.copied().unwrap_or(self.temperature)
+    /// Of a window of a document of so many, which left after pass `depth`.
+    fn temperature_at(&self, depth: usize, windows: usize) -> f32 {
+        let exit = self.early_exit.as_ref().and_then(|exits| exits.of(windows));
+        let of_pass = exit.and_then(|exit| exit.temperatures.get(depth.checked_sub(1)?));
+        of_pass.copied().unwrap_or(self.temperature)
     }
 }
 

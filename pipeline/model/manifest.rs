@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use serde::Deserialize;
 
-use crate::{domain::early_exit::EarlyExit, text::tokenize::Windowed};
+use crate::{domain::early_exit::EarlyExits, text::tokenize::Windowed};
 
 /// The manifest format this program reads.
 pub const FORMAT: u32 = 3;
@@ -33,7 +33,7 @@ pub struct Manifest {
     pub graphs: Graphs,
     pub calibration: Calibration,
     /// Only of stepped graphs; written by `albertine model calibrate`.
-    pub early_exit: Option<EarlyExit>,
+    pub early_exit: Option<EarlyExits>,
     pub verification: Verification,
     /// SHA-256 of every other file of the folder that the program reads, in hexadecimal.
     pub sha256: BTreeMap<String, String>,

@@ -23,7 +23,7 @@ impl Calibration {
         }
         // As it was before it was calibrated; the tables that were written stand at the end.
         let manifest = fs::read_to_string(model.join("model.toml")).unwrap();
-        let before = manifest.split("\n[early_exit]").next().unwrap();
+        let before = manifest.split("\n[early_exit.").next().unwrap();
         fs::write(model.join("model.toml"), before).unwrap();
         Self { setup, model }
     }
@@ -74,28 +74,34 @@ fn what_is_written_is_served_and_the_rest_of_the_manifest_stays() {
     assert!(full.iter().all(|(depth, _)| *depth == 8), "{full:?}");
 
     let answer = calibration.run(&["--json", "--write"]).expect(0).json();
-    let chosen = answer["chosen"].as_str().unwrap().to_owned();
-    let rules = answer["rules"].as_array().unwrap();
+    let groups = answer["groups"].as_array().unwrap();
+    assert_eq!((groups.len(), &groups[0]["documents"]), (1, &json!("all")), "none has several windows");
+    let chosen = groups[0]["chosen"].as_str().unwrap().to_owned();
+    let rules = groups[0]["rules"].as_array().unwrap();
     assert_eq!(rules.len(), 4);
+    let of_best = rules.iter().find(|rule| rule["rule"] == *chosen).unwrap();
+    assert_eq!(answer["together"], of_best["figures"]);
     for rule in rules {
-        let windows: u64 =
-            rule["windows_by_pass"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap()).sum();
+        let depths = rule["figures"]["windows_by_pass"].as_array().unwrap();
+        let windows: u64 = depths.iter().map(|count| count.as_u64().unwrap()).sum();
         assert_eq!(windows, 60, "{rule}");
     }
     let after = calibration.manifest();
     assert!(after.starts_with(before.trim_end()), "everything else stays, in its place: {after}");
     let exit = after.parse::<toml::Table>().unwrap()["early_exit"].clone();
-    assert_eq!(exit["rule"]["kind"].as_str(), Some(&*chosen));
-    assert_eq!(exit["temperatures"].as_array().unwrap().len(), 8);
-    assert_eq!(exit["rule_temperatures"].as_array().unwrap().len(), 7);
+    for documents in ["one_window", "several_windows"] {
+        assert_eq!(exit[documents]["rule"]["kind"].as_str(), Some(&*chosen));
+        assert_eq!(exit[documents]["temperatures"].as_array().unwrap().len(), 8);
+        assert_eq!(exit[documents]["rule_temperatures"].as_array().unwrap().len(), 7);
+    }
     let early = calibration.classified(texts);
     assert!(early.iter().all(|(depth, _)| *depth < 8), "{early:?}");
     let labels = |found: &[(u64, String)]| found.iter().map(|(_, label)| label.clone()).collect::<Vec<_>>();
     assert_eq!(labels(&early), labels(&full));
 
     // Written again it stands there once.
-    calibration.run(&["--write"]).expect(0).prints("[early_exit]\n").prints("best");
-    assert_eq!(calibration.manifest().matches("[early_exit]").count(), 1);
+    calibration.run(&["--write"]).expect(0).prints("[early_exit.one_window]\n").prints("best");
+    assert_eq!(calibration.manifest().matches("[early_exit.one_window]").count(), 1);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, num::NonZeroUsize, sync::Arc, sync::mpsc};
 
 use albertine::{
-    domain::early_exit::{EarlyExit, ExitRule, Trail},
+    domain::early_exit::{EarlyExit, EarlyExits, ExitRule, Trail},
     engine::{
-        Engine, EngineConfig, Job, Priority,
+        Engine, EngineConfig, Job, JobResult, Priority,
         job::JobInput,
         runtime::OnnxRuntime,
         scheduler::GroupLimits,
@@ -25,9 +25,18 @@ fn early_exit(passes: usize, temperature: f32) -> EarlyExit {
     EarlyExit { rule: RULE, rule_temperatures: vec![temperature; passes - 1], temperatures: vec![temperature; passes] }
 }
 
+/// Of documents of one window. Others go all the way.
+fn of_one_window(exit: EarlyExit) -> Arc<EarlyExits> {
+    Arc::new(EarlyExits { one_window: Some(exit), several_windows: None })
+}
+
+fn exit_of(model: &Model) -> EarlyExit {
+    model.early_exit.as_ref().unwrap().one_window.clone().unwrap()
+}
+
 fn model() -> Model {
     let mut model = Model::open(&model_folder()).unwrap();
-    model.early_exit = Some(Arc::new(early_exit(model.passes, 1.3)));
+    model.early_exit = Some(of_one_window(early_exit(model.passes, 1.3)));
     model
 }
 
@@ -74,7 +83,7 @@ fn windows_that_enter_between_layers_called_in_turn_are_answered_as_if_alone() {
     let mut model = Model::open(&folder).unwrap();
     assert_eq!(model.passes, 4);
     // Its random weights give large logits: most would leave after the first pass.
-    model.early_exit = Some(Arc::new(early_exit(model.passes, 5.0)));
+    model.early_exit = Some(of_one_window(early_exit(model.passes, 5.0)));
     let corpus = std::fs::read_to_string(folder.join("verification.jsonl")).unwrap();
     let ids = |line: &str| -> Vec<u32> {
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -101,7 +110,7 @@ fn windows_whose_states_stay_on_a_device_leave_it_as_the_rule_says() {
 /// So many come at once whenever they may.
 fn check_windows_that_enter(runtime: &OnnxRuntime, model: &Model, texts: &[Vec<u32>], at_once: usize) {
     let mut session = ModelSession::open(runtime, model).unwrap();
-    let exit = model.early_exit.as_ref().unwrap();
+    let exit = exit_of(model);
     let every: Vec<_> = texts.iter().map(|ids| session.infer_every_depth(Tokens::single(ids)).unwrap()).collect();
     let mut batch = Batch::new();
     let mut answered = BTreeMap::new();
@@ -128,7 +137,7 @@ fn check_windows_that_enter(runtime: &OnnxRuntime, model: &Model, texts: &[Vec<u
     let mut depths = BTreeMap::new();
     for (index, found) in &answered {
         *depths.entry(found.depth).or_insert(0) += 1;
-        if let Some(wanted) = expected(exit, &every[*index]) {
+        if let Some(wanted) = expected(&exit, &every[*index]) {
             check(found, &wanted, &format!("text {index}"));
         }
     }
@@ -141,38 +150,33 @@ impl albertine::engine::session::Tokenized for Numbered<'_> {
     fn tokens(&self) -> Tokens<'_> {
         self.1
     }
+
+    fn windows(&self) -> usize {
+        1
+    }
 }
 
 #[test]
 fn the_engine_answers_every_window_as_the_rule_says() {
     let (goldens, model) = (goldens(), model());
-    let exit = model.early_exit.clone().unwrap();
+    let exit = exit_of(&model);
     let mut session = ModelSession::open(runtime(), &model).unwrap();
-    let config = EngineConfig {
-        sessions: NonZeroUsize::new(2).unwrap(),
-        pin_threads: true,
-        group: GroupLimits { tokens_max: 256, length_part: 32 },
-        queue_tokens_max: 2000,
-        backfill_queue_tokens_max: 2000,
-    };
-    let engine = Engine::start(runtime(), &[Arc::new(model)], config).unwrap();
+    let engine = start_engine(model);
     let (sender, answers) = mpsc::channel();
     for round in 0..4 {
         for (index, golden) in goldens.iter().enumerate() {
-            let ids = golden.input_ids.clone();
-            let window = TokenWindow { second_from: ids.len(), fresh: ids.len(), ids };
             let sender = sender.clone();
             // A backfill's windows are put aside for live ones between two passes.
             let priority = if (round + index) % 3 == 0 { Priority::Backfill } else { Priority::Live };
             let answer = Box::new(move |result| sender.send((index, result)).unwrap());
-            let inputs = vec![JobInput { model: 0, windows: vec![window] }];
+            let inputs = vec![JobInput { model: 0, windows: vec![window(&golden.input_ids)] }];
             engine.submit(Job { priority, flow: round as u64, inputs, answer });
         }
     }
     drop(sender);
     let mut clear = 0;
     for _ in 0..4 * goldens.len() {
-        let (index, result): (usize, albertine::engine::JobResult) = answers.recv_timeout(DEADLINE).unwrap();
+        let (index, result): (usize, JobResult) = answers.recv_timeout(DEADLINE).unwrap();
         let found = result.unwrap().remove(0).remove(0).1;
         let every = session.infer_every_depth(Tokens::single(&goldens[index].input_ids)).unwrap();
         if let Some(wanted) = expected(&exit, &every) {
@@ -184,15 +188,67 @@ fn the_engine_answers_every_window_as_the_rule_says() {
 }
 
 #[test]
-fn a_label_carries_its_depth_and_the_temperature_of_its_pass() {
+fn windows_of_longer_documents_leave_by_an_exit_of_their_own() {
+    let mut model = model();
+    let waiting = |repeats| EarlyExit { rule: ExitRule::Patience { repeats }, ..exit_of(&model) };
+    // Nothing has had the same label four times before the fifth pass.
+    let exits = Arc::new(EarlyExits { one_window: Some(waiting(1)), several_windows: Some(waiting(4)) });
+    model.early_exit = Some(Arc::clone(&exits));
+    let passes = model.passes;
+    let mut session = ModelSession::open(runtime(), &model).unwrap();
+    let engine = start_engine(model);
+    for (index, golden) in goldens().iter().take(20).enumerate() {
+        let every = session.infer_every_depth(Tokens::single(&golden.input_ids)).unwrap();
+        for (windows, depths) in [(1, 2..passes), (3, 5..passes + 1)] {
+            let (sender, answers) = mpsc::channel();
+            let answer = Box::new(move |result: JobResult| sender.send(result).unwrap());
+            let inputs = vec![JobInput { model: 0, windows: vec![window(&golden.input_ids); windows] }];
+            engine.submit(Job { priority: Priority::Live, flow: 1, inputs, answer });
+            let found = answers.recv_timeout(DEADLINE).unwrap().unwrap().remove(0);
+            assert_eq!(found.len(), windows);
+            let exit = exits.of(windows).unwrap();
+            let mut trail = Trail::default();
+            let depth = (1..passes).find(|depth| exit.leaves(&mut trail, *depth, &every[depth - 1])).unwrap_or(passes);
+            assert!(depths.contains(&depth), "text {index} leaves after pass {depth}");
+            for (_, found) in found {
+                check(&found, &WindowLogits { logits: every[depth - 1].clone(), depth }, &format!("text {index}"));
+            }
+        }
+    }
+}
+
+fn window(ids: &[u32]) -> TokenWindow {
+    TokenWindow { second_from: ids.len(), fresh: ids.len(), ids: ids.to_vec() }
+}
+
+fn start_engine(model: Model) -> Engine {
+    let config = EngineConfig {
+        sessions: NonZeroUsize::new(2).unwrap(),
+        pin_threads: true,
+        group: GroupLimits { tokens_max: 256, length_part: 32 },
+        queue_tokens_max: 2000,
+        backfill_queue_tokens_max: 2000,
+    };
+    Engine::start(runtime(), &[Arc::new(model)], config).unwrap()
+}
+
+#[test]
+fn a_label_carries_its_depth_and_the_temperature_of_its_exit() {
     let mut model = model();
     let last = model.passes;
     let temperatures = [vec![10.0; last - 1], vec![0.5]].concat();
-    model.early_exit = Some(Arc::new(EarlyExit { temperatures, ..early_exit(last, 1.0) }));
+    let one_window = Some(EarlyExit { temperatures, ..early_exit(last, 1.0) });
+    let several_windows = Some(early_exit(last, 0.5));
+    model.early_exit = Some(Arc::new(EarlyExits { one_window, several_windows }));
     let window = |depth| (1, WindowLogits { logits: vec![0.0, 0.0, 3.0], depth });
     let (early, late) = (model.label(&[window(2)]).unwrap(), model.label(&[window(last)]).unwrap());
     assert_eq!((early.depth, usize::from(late.depth)), (2, last));
     assert!(early.confidence < 0.5 && late.confidence > 0.99, "{} and {}", early.confidence, late.confidence);
-    assert_eq!(model.label(&[window(2), window(4)]).unwrap().depth, 4);
-    assert_eq!(model.at_full_depth().early_exit, None);
+    let several = model.label(&[window(2), window(4)]).unwrap();
+    assert_eq!(several.depth, 4);
+    assert!(several.confidence > 0.99, "{}", several.confidence);
+    let full = model.at_full_depth();
+    assert_eq!(full.early_exit, None);
+    // By the temperature of the whole network.
+    assert!((0.8..0.95).contains(&full.label(&[window(last)]).unwrap().confidence));
 }
