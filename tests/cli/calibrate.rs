@@ -128,7 +128,13 @@ fn how_independent_windows_are_is_fitted_on_long_texts_and_stays_where_there_are
         };
         json!({"text": text.repeat(30), "label": label})
     };
-    let answer = calibration.run_on(&(0..50).map(long).collect::<Vec<_>>(), &["--write", "--json"]).expect(0).json();
+    let rows: Vec<Value> = (0..50).map(long).chain(Calibration::short_rows()).collect();
+    let answer = calibration.run_on(&rows, &["--write", "--json"]).expect(0).json();
+    let groups = answer["groups"].as_array().unwrap();
+    let documents = |group: &Value| (group["documents"].clone(), group["rules"][0]["figures"]["documents"].clone());
+    let found: Vec<_> = groups.iter().map(documents).collect();
+    assert_eq!(found, [(json!("one_window"), json!(60)), (json!("several_windows"), json!(50))]);
+    assert_eq!(answer["together"]["documents"], 110, "{answer}");
     assert_eq!(answer["window_independence_fitted"]["documents"], 50, "{answer}");
     let fitted = answer["window_independence"].as_f64().unwrap();
     assert!(fitted > 0.0 && (fitted - 0.45).abs() > 0.01, "{answer}");
@@ -137,6 +143,12 @@ fn how_independent_windows_are_is_fitted_on_long_texts_and_stays_where_there_are
     let manifest: toml::Table = calibration.manifest().parse().unwrap();
     let written = manifest["calibration"]["window_independence"].as_float().unwrap();
     assert!((written - fitted).abs() < 1e-6, "{written}");
+    let exits = &manifest["early_exit"];
+    for group in groups {
+        let exit = &exits[group["documents"].as_str().unwrap()];
+        assert_eq!(exit["rule"]["kind"].as_str(), group["chosen"].as_str());
+    }
+    assert_ne!(exits["one_window"], exits["several_windows"]);
 }
 
 #[test]
