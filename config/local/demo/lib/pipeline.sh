@@ -20,6 +20,8 @@ pipeline_start() {
   ALBERTINE_METRICS__LISTEN="$METRICS_ADDRESS" \
     setsid "$ALBERTINE" --config "$DEMO_CONFIG" run </dev/null >>"$PIPELINE_LOG" 2>&1 &
   echo $! >"$PIPELINE_PID_FILE"
+  # Where it has ended already, whoever waits for it says so.
+  await_start $! pipeline_alive || true
 }
 
 # pipeline_kill: at once, with no chance to finish or hand back anything
