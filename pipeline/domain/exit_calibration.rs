@@ -59,20 +59,23 @@ impl Sample {
 
     /// Each window after the pass that it leaves after, counted from 1, and its temperature there.
     fn leaving(&self, exits: impl IntoIterator<Item = (usize, f32)>) -> PooledDocument<'_> {
-        let windows = self.windows.iter().zip(exits).map(|(window, (depth, temperature))| PooledWindow {
-            weight: window.weight,
-            logits: &window.logits[depth - 1],
-            temperature,
-        });
+        let windows =
+            self.windows.iter().zip(exits).map(|(window, (depth, temperature))| window.after(depth, temperature));
         PooledDocument { windows: windows.collect(), truth: self.truth }
     }
 
     /// Each window after this pass, counted from 1, as if it were a document.
     fn each_window_after(&self, pass: usize) -> impl Iterator<Item = PooledDocument<'_>> {
-        self.windows.iter().map(move |window| PooledDocument {
-            windows: vec![PooledWindow { weight: window.weight, logits: &window.logits[pass - 1], temperature: 1.0 }],
-            truth: self.truth,
-        })
+        self.windows
+            .iter()
+            .map(move |window| PooledDocument { windows: vec![window.after(pass, 1.0)], truth: self.truth })
+    }
+}
+
+impl SampleWindow {
+    /// After pass `depth`, counted from 1.
+    fn after(&self, depth: usize, temperature: f32) -> PooledWindow<'_> {
+        PooledWindow { weight: self.weight, logits: &self.logits[depth - 1], temperature }
     }
 }
 
@@ -382,14 +385,18 @@ impl<'a> Candidates<'a> {
     /// windows of a text against each other, which leave after different passes, would be chance otherwise.
     fn temperatures(&self, exit: &EarlyExit, terms: &Terms) -> Vec<f32> {
         let depth = |window| depth(exit, window, terms.passes);
-        let left = |text: &Text<'a>| text.sample.leaving(text.sample.windows.iter().map(|it| (depth(it), 1.0)));
-        let of_all = fit_temperature(&self.texts.iter().map(left).collect::<Vec<_>>(), terms.window_independence);
+        let depths_of = |text: &Text<'a>| text.sample.windows.iter().map(depth).collect();
+        let depths: Vec<Vec<usize>> = self.texts.iter().map(depths_of).collect();
+        let left =
+            |(text, depths): (&Text<'a>, &Vec<usize>)| text.sample.leaving(depths.iter().map(|depth| (*depth, 1.0)));
+        let all: Vec<_> = self.texts.iter().zip(&depths).map(left).collect();
+        let of_all = fit_temperature(&all, terms.window_independence);
         if self.texts.iter().any(|text| text.sample.windows.len() > 1) {
             return vec![of_all; terms.passes];
         }
         let after = |pass: usize| {
-            let leaves_there = |text: &&Text<'a>| text.sample.windows.iter().any(|window| depth(window) == pass);
-            let leavers: Vec<_> = self.texts.iter().filter(leaves_there).map(left).collect();
+            let there = self.texts.iter().zip(&depths).filter(|(_, depths)| depths.contains(&pass));
+            let leavers: Vec<_> = there.map(left).collect();
             if leavers.len() < LEAVERS_MIN { of_all } else { fit_temperature(&leavers, terms.window_independence) }
         };
         (1..=terms.passes).map(after).collect()

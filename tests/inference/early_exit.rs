@@ -40,16 +40,18 @@ fn model() -> Model {
     model
 }
 
+/// The pass after which a window with these logits leaves.
+fn depth(exit: &EarlyExit, passes: &[Vec<f32>]) -> usize {
+    let mut trail = Trail::default();
+    (1..passes.len()).find(|depth| exit.leaves(&mut trail, *depth, &passes[depth - 1])).unwrap_or(passes.len())
+}
+
 /// What the rule makes of the logits after every pass. None where a confidence is so near the threshold that rounding may
 /// decide.
 fn expected(exit: &EarlyExit, passes: &[Vec<f32>]) -> Option<WindowLogits> {
     let margin = |threshold| EarlyExit { rule: ExitRule::Confidence { threshold }, ..exit.clone() };
-    let depth = |exit: &EarlyExit| {
-        let mut trail = Trail::default();
-        (1..passes.len()).find(|depth| exit.leaves(&mut trail, *depth, &passes[depth - 1])).unwrap_or(passes.len())
-    };
-    let found = depth(exit);
-    let is_clear = depth(&margin(0.68)) == found && depth(&margin(0.72)) == found;
+    let found = depth(exit, passes);
+    let is_clear = depth(&margin(0.68), passes) == found && depth(&margin(0.72), passes) == found;
     is_clear.then(|| WindowLogits { logits: passes[found - 1].clone(), depth: found })
 }
 
@@ -206,9 +208,7 @@ fn windows_of_longer_documents_leave_by_an_exit_of_their_own() {
             engine.submit(Job { priority: Priority::Live, flow: 1, inputs, answer });
             let found = answers.recv_timeout(DEADLINE).unwrap().unwrap().remove(0);
             assert_eq!(found.len(), windows);
-            let exit = exits.of(windows).unwrap();
-            let mut trail = Trail::default();
-            let depth = (1..passes).find(|depth| exit.leaves(&mut trail, *depth, &every[depth - 1])).unwrap_or(passes);
+            let depth = depth(exits.of(windows).unwrap(), &every);
             assert!(depths.contains(&depth), "text {index} leaves after pass {depth}");
             for (_, found) in found {
                 check(&found, &WindowLogits { logits: every[depth - 1].clone(), depth }, &format!("text {index}"));
